@@ -1,0 +1,71 @@
+# coffer: "make demo" shows the whole promise, "make test" proves it.
+# Both install what they need (Debian packages by apt, Go modules) and say so.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+BIN     := bin
+TOOLS   := .cache/bin
+GOFLAGS_BUILD := -trimpath -ldflags '-s -w'
+
+# what tests and demo run beside Go and gcc
+DEMO_PACKAGES := softhsm2
+TEST_PACKAGES := $(DEMO_PACKAGES) acl attr awscli fuse3 python3-boto3 rclone s3cmd s3fs
+
+unexport AWS_CA_BUNDLE
+
+.PHONY: build
+build: ## the three programs, into bin/
+	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $(BIN)/ ./cmd/coffer ./cmd/cofferd
+	CGO_ENABLED=1 go build $(GOFLAGS_BUILD) -o $(BIN)/ ./cmd/coffer-vault
+
+.PHONY: demo
+demo: need-demo build ## the story: back up, lose the laptop, recover by password, ten wrong guesses (S3=1: against MinIO)
+	$(if $(S3),$(MAKE) --no-print-directory $(TOOLS)/minio)
+	go run ./internal/demo -bin $(BIN) $(if $(S3),-minio $(TOOLS)/minio)
+
+.PHONY: test
+test: need-test tools check-fast ## everything CI runs
+	go test -race -timeout 20m ./...
+	go test -count=1 -timeout 20m ./internal/e2e/...
+
+.PHONY: check
+check: tools check-fast cross ## vet, staticcheck, cross builds
+
+.PHONY: check-fast
+check-fast:
+	go vet ./...
+	$(TOOLS)/staticcheck ./...
+
+.PHONY: cross
+cross: ## arm64: the two programs without cgo
+	CGO_ENABLED=0 GOARCH=arm64 go build -o /dev/null ./cmd/coffer
+	CGO_ENABLED=0 GOARCH=arm64 go build -o /dev/null ./cmd/cofferd
+
+.PHONY: need-demo need-test
+need-demo:
+	@.ci/need $(DEMO_PACKAGES)
+need-test:
+	@.ci/need $(TEST_PACKAGES)
+
+# Programs that only tests run, at the versions of tools/go.mod.
+.PHONY: tools
+tools: $(TOOLS)/minio $(TOOLS)/restic $(TOOLS)/s5cmd $(TOOLS)/staticcheck
+
+$(TOOLS)/minio: PKG = github.com/minio/minio
+$(TOOLS)/restic: PKG = github.com/restic/restic/cmd/restic
+$(TOOLS)/s5cmd: PKG = github.com/peak/s5cmd/v2
+$(TOOLS)/staticcheck: PKG = honnef.co/go/tools/cmd/staticcheck
+$(TOOLS)/%: tools/go.mod
+	@echo "tools: building $(PKG) (once; the MinIO server takes some minutes)"
+	@mkdir -p $(TOOLS)
+	cd tools && go build -o ../$@ $(PKG)
+
+.PHONY: help
+help:
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: clean
+clean:
+	rm -rf $(BIN) dist
