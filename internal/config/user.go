@@ -1,0 +1,220 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"coffer/internal/durable"
+)
+
+// User is coffer.toml: what one user's daemon and command share.
+type User struct {
+	StateDir string `toml:"state_dir,omitempty"` // journal, local key, gateway index; default $STATE_DIRECTORY, else $XDG_STATE_HOME/coffer (~/.local/state/coffer)
+	CacheDir string `toml:"cache_dir,omitempty"` // may be deleted at any time; default $CACHE_DIRECTORY, else $XDG_CACHE_HOME/coffer (~/.cache/coffer)
+	Control  string `toml:"control,omitempty"`   // unix socket of the daemon; default $RUNTIME_DIRECTORY/control.sock, else $XDG_RUNTIME_DIR/coffer/control.sock, else control.sock in state_dir
+	Host     string `toml:"host,omitempty"`      // name of this machine in snapshots; default the host name
+
+	Upstreams []Upstream  `toml:"upstream,omitempty"` // at least one; more are mirrors
+	Sources   []Source    `toml:"source,omitempty"`   // what is backed up; none is allowed, for a machine that only restores or only runs the gateway
+	Gateway   Gateway     `toml:"gateway,omitzero"`
+	Vault     VaultClient `toml:"vault,omitzero"`
+	Log       Log         `toml:"log,omitzero"`
+	Metrics   Metrics     `toml:"metrics,omitzero"`
+}
+
+// Upstream is an untrusted place for sealed objects.
+type Upstream struct {
+	Name          string `toml:"name,omitempty"`            // shown in status and metrics; default the type; unique
+	Type          string `toml:"type"`                      // "folder" or "s3"
+	Path          string `toml:"path,omitempty"`            // folder: the folder
+	Endpoint      string `toml:"endpoint,omitempty"`        // s3: URL, http:// or https://, without bucket
+	Bucket        string `toml:"bucket,omitempty"`          // s3
+	Region        string `toml:"region,omitempty"`          // s3: default "us-east-1"
+	Prefix        string `toml:"prefix,omitempty"`          // put before each object name
+	AccessKeyFile string `toml:"access_key_file,omitempty"` // s3: file that holds the access key id; default the environment's AWS_ACCESS_KEY_ID
+	SecretKeyFile string `toml:"secret_key_file,omitempty"` // s3: file that holds the secret key; default the environment's AWS_SECRET_ACCESS_KEY
+	PathStyle     bool   `toml:"path_style,omitempty"`      // s3: bucket in the path of the URL, not in its host name
+	CAFile        string `toml:"ca_file,omitempty"`         // s3: PEM certificates to trust besides the system's
+}
+
+// Source is a watched directory (or a file).
+type Source struct {
+	Name          string   `toml:"name"`                     // unique; letters, digits, "-", "_", "."
+	Path          string   `toml:"path"`                     // directory or file
+	Exclude       []string `toml:"exclude,omitempty"`        // patterns as in .gitignore, from the source's path; excluded trees are not watched either
+	ExcludeLarger Size     `toml:"exclude_larger,omitempty"` // files above this size are left out; default 0: none
+	ExcludeCaches bool     `toml:"exclude_caches,omitempty"` // leave out what directories marked by CACHEDIR.TAG hold
+	OneFileSystem bool     `toml:"one_file_system,omitempty"`
+	Tags          []string `toml:"tags,omitempty"`      // put on each snapshot
+	ScanOnly      bool     `toml:"scan_only,omitempty"` // do not watch: for trees above the watch limit, network and FUSE filesystems
+	Quiet         Duration `toml:"quiet,omitempty"`     // back up when nothing changed for so long; default 5s
+	MaxWait       Duration `toml:"max_wait,omitempty"`  // but no later than this after the first change; default 5m, at least quiet
+	Scan          Duration `toml:"scan,omitempty"`      // full scan this often, give or take a tenth; default 1h, at least 1m
+}
+
+// Gateway is the local S3 endpoint.
+type Gateway struct {
+	Listen string       `toml:"listen,omitempty"` // host:port; "" and no socket from systemd: no gateway
+	Names  string       `toml:"names,omitempty"`  // "sealed" (default) or "clear": what object names are upstream
+	ETag   string       `toml:"etag,omitempty"`   // "md5" (default) or "opaque"
+	Region string       `toml:"region,omitempty"` // that clients sign for; default "us-east-1"
+	Keys   []GatewayKey `toml:"key,omitempty"`
+}
+
+// GatewayKey lets an S3 program in.
+type GatewayKey struct {
+	AccessKey  string   `toml:"access_key"`        // 3 to 128 letters and digits; public
+	SecretFile string   `toml:"secret_file"`       // file, 0600, that holds the secret key
+	Buckets    []string `toml:"buckets,omitempty"` // which it may use; default all
+	Rights     string   `toml:"rights,omitempty"`  // "read" or "write" (default: reads and writes)
+}
+
+// VaultClient says which vault holds the backup key behind a password.
+type VaultClient struct {
+	Fleet     string   `toml:"fleet,omitempty"`      // file: the fleet's signed manifest; "" means no vault
+	Roots     []string `toml:"roots,omitempty"`      // fleet root keys to trust, Ed25519, 64 hex digits each
+	Account   string   `toml:"account,omitempty"`    // the name this vault knows the user by
+	TokenFile string   `toml:"token_file,omitempty"` // authorisation of the account, where the vault asks for one
+}
+
+// LoadUser reads coffer.toml, fills in the defaults and checks every value.
+func LoadUser(file string) (*User, error) {
+	u := new(User)
+	d, err := decode(file, u)
+	if err != nil {
+		return nil, err
+	}
+	u.complete(d)
+	if d.err != nil {
+		return nil, d.err
+	}
+	return u, nil
+}
+
+// WriteUser writes u durably, readable by its owner only. The defaults are left
+// to u: what is empty there is left out. An existing file is replaced.
+func WriteUser(file string, u *User) error {
+	var b bytes.Buffer
+	b.WriteString("# coffer: see coffer.toml(5); every key is explained in the example coffer.toml\n\n")
+	enc := toml.NewEncoder(&b)
+	if err := enc.Encode(u); err != nil {
+		return fmt.Errorf("writing configuration %s: %w", file, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return fmt.Errorf("writing configuration %s: %w", file, err)
+	}
+	if err := durable.WriteFile(file, b.Bytes(), 0o600); err != nil {
+		return fmt.Errorf("writing configuration %s: %w", file, err)
+	}
+	return nil
+}
+
+// Complete fills in the defaults of a User made by a program, as LoadUser does,
+// and checks it. Relative paths start at dir.
+func (u *User) Complete(dir string) error {
+	d := &document{file: "configuration", dir: dir}
+	u.complete(d)
+	return d.err
+}
+
+func (u *User) complete(d *document) {
+	orElse(&u.StateDir, defaultDir("STATE_DIRECTORY", "XDG_STATE_HOME", ".local", "state"))
+	orElse(&u.CacheDir, defaultDir("CACHE_DIRECTORY", "XDG_CACHE_HOME", ".cache"))
+	d.path("state_dir", &u.StateDir)
+	d.path("cache_dir", &u.CacheDir)
+	orElse(&u.Control, defaultControl(u.StateDir))
+	d.path("control", &u.Control)
+	if len(u.Control) > maxSocketPath {
+		d.fail("control", "%q is longer than the %d bytes that a socket's path may have", u.Control, maxSocketPath)
+	}
+	if u.Host == "" {
+		u.Host, _ = os.Hostname()
+		orElse(&u.Host, "localhost")
+	}
+	if len(u.Upstreams) == 0 {
+		d.fail("upstream", "missing: at least one [[upstream]] says where the backups go")
+	}
+	names := make(map[string]bool)
+	for i := range u.Upstreams {
+		u.Upstreams[i].complete(d, fmt.Sprintf("upstream[%d].", i), names)
+	}
+	clear(names)
+	for i := range u.Sources {
+		u.Sources[i].complete(d, fmt.Sprintf("source[%d].", i), names)
+	}
+	u.Gateway.complete(d)
+	u.Vault.complete(d)
+	u.Log.complete(d)
+	u.Metrics.complete(d)
+}
+
+func (u *Upstream) complete(d *document, at string, names map[string]bool) {
+	orElse(&u.Name, u.Type)
+	d.unique(at+"name", u.Name, names)
+	d.oneOf(at+"type", u.Type, "folder", "s3")
+	switch u.Type {
+	case "folder":
+		d.required(at+"path", u.Path)
+	case "s3":
+		d.url(at+"endpoint", u.Endpoint)
+		d.required(at+"bucket", u.Bucket)
+		orElse(&u.Region, "us-east-1")
+	}
+	if (u.AccessKeyFile == "") != (u.SecretKeyFile == "") {
+		d.fail(at+"access_key_file", "access_key_file and secret_key_file belong together")
+	}
+	d.path(at+"path", &u.Path)
+	d.path(at+"access_key_file", &u.AccessKeyFile)
+	d.path(at+"secret_key_file", &u.SecretKeyFile)
+	d.path(at+"ca_file", &u.CAFile)
+}
+
+func (s *Source) complete(d *document, at string, names map[string]bool) {
+	d.unique(at+"name", s.Name, names)
+	d.required(at+"path", s.Path)
+	d.path(at+"path", &s.Path)
+	orElse(&s.Quiet, Duration(5*time.Second))
+	orElse(&s.MaxWait, max(s.Quiet, Duration(5*time.Minute)))
+	orElse(&s.Scan, Duration(time.Hour))
+	if s.MaxWait < s.Quiet {
+		d.fail(at+"max_wait", "%v is less than quiet, %v", s.MaxWait, s.Quiet)
+	}
+	if s.Scan < Duration(time.Minute) {
+		d.fail(at+"scan", "%v is too often: at least 1m", s.Scan)
+	}
+}
+
+func (g *Gateway) complete(d *document) {
+	orElse(&g.Names, "sealed")
+	orElse(&g.ETag, "md5")
+	orElse(&g.Region, "us-east-1")
+	d.address("gateway.listen", g.Listen)
+	d.oneOf("gateway.names", g.Names, "sealed", "clear")
+	d.oneOf("gateway.etag", g.ETag, "md5", "opaque")
+	seen := make(map[string]bool)
+	for i := range g.Keys {
+		k, at := &g.Keys[i], fmt.Sprintf("gateway.key[%d].", i)
+		orElse(&k.Rights, "write")
+		d.unique(at+"access_key", k.AccessKey, seen)
+		d.required(at+"secret_file", k.SecretFile)
+		d.path(at+"secret_file", &k.SecretFile)
+		d.oneOf(at+"rights", k.Rights, "read", "write")
+	}
+}
+
+func (v *VaultClient) complete(d *document) {
+	d.path("vault.fleet", &v.Fleet)
+	d.path("vault.token_file", &v.TokenFile)
+	d.keys("vault.roots", v.Roots)
+	if v.Fleet != "" {
+		d.required("vault.account", v.Account)
+		if len(v.Roots) == 0 {
+			d.fail("vault.roots", "missing: which fleet root keys to trust")
+		}
+	}
+}
