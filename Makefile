@@ -62,6 +62,10 @@ $(TOOLS)/%: tools/go.mod
 	@mkdir -p $(TOOLS)
 	cd tools && go build -o ../$@ $(PKG)
 
+.PHONY: bench-backup
+bench-backup: build tools ## coffer against restic over the same MinIO (ARGS="-scale 0.1 -reps 1" for a short look)
+	go run ./bench/backup $(ARGS)
+
 .PHONY: help
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16

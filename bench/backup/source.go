@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// makeSource fills dir with one kind of work:
+//
+//	large  90 files of incompressible bytes, 2 GiB in all
+//	small  100,000 files of 1 to 16 KiB, half of them text
+//	tree   the sources and tests of the Go distribution
+//	big    one file of 4 GiB
+func makeSource(dir, work string, scale float64) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	random := rand.NewChaCha8([32]byte([]byte(fmt.Sprintf("%-32s", work))))
+	switch work {
+	case "large":
+		for i := range int(90 * scale) {
+			if err := writeRandom(filepath.Join(dir, fmt.Sprintf("%03d.bin", i)), random, 2<<30/90); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "small":
+		return makeSmall(dir, random, int(100_000*scale))
+	case "tree":
+		return copySources(dir, filepath.Join(runtime.GOROOT(), "src"), filepath.Join(runtime.GOROOT(), "test"))
+	case "big":
+		return writeRandom(filepath.Join(dir, "big.bin"), random, int64(4<<30*scale))
+	}
+	return fmt.Errorf("unknown work %q", work)
+}
+
+func writeRandom(name string, random io.Reader, size int64) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(f, random, size)
+	return errors.Join(err, f.Close())
+}
+
+func makeSmall(dir string, random *rand.ChaCha8, files int) error {
+	word := make([]byte, 8)
+	for i := range files {
+		sub := filepath.Join(dir, fmt.Sprintf("%03d", i/250))
+		if i%250 == 0 {
+			if err := os.MkdirAll(sub, 0o755); err != nil {
+				return err
+			}
+		}
+		random.Read(word)
+		data := make([]byte, 1<<10+binary.LittleEndian.Uint64(word)%(15<<10))
+		random.Read(data)
+		if i%2 == 0 { // text: as compressible as hexadecimal digits are
+			data = fmt.Appendf(nil, "%x", data[:len(data)/2])
+		}
+		if err := os.WriteFile(filepath.Join(sub, fmt.Sprintf("%05d", i)), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copySources(dir string, from ...string) error {
+	for _, src := range from {
+		if err := os.CopyFS(filepath.Join(dir, filepath.Base(src)), os.DirFS(src)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertByte puts one byte into the middle of a file, as an editor would: the
+// second half moves by one.
+func insertByte(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	out, err := os.Create(name + ".new")
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(out, f, info.Size()/2)
+	if err == nil {
+		_, err = out.Write([]byte{'!'})
+	}
+	if err == nil {
+		_, err = io.Copy(out, f)
+	}
+	if err := errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
+}
+
+// compare compares every file below want with the one below got.
+func compare(want, got string) error {
+	return filepath.WalkDir(want, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		rel, err := filepath.Rel(want, path)
+		if err != nil {
+			return err
+		}
+		return sameFile(path, filepath.Join(got, rel))
+	})
+}
+
+func sameFile(want, got string) error {
+	a, err := os.Open(want)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	b, err := os.Open(got)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	bufA, bufB := make([]byte, 1<<20), make([]byte, 1<<20)
+	for {
+		n, errA := io.ReadFull(a, bufA)
+		m, errB := io.ReadFull(b, bufB)
+		if !bytes.Equal(bufA[:n], bufB[:m]) {
+			return fmt.Errorf("%s differs from %s", got, want)
+		}
+		if errA != nil || errB != nil {
+			if errA == errB || n == m && errors.Is(errA, io.ErrUnexpectedEOF) == errors.Is(errB, io.ErrUnexpectedEOF) {
+				return nil
+			}
+			return errors.Join(errA, errB)
+		}
+	}
+}
