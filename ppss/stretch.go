@@ -3,6 +3,7 @@ package ppss
 import (
 	"crypto/sha256"
 	"fmt"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/secure/precis"
@@ -61,6 +62,9 @@ func Stretch(password string, salt, fleet, account []byte, a Argon) (pwh [32]byt
 func Normalize(password string) (string, error) {
 	if len(password) == 0 || len(password) > maxPassword {
 		return "", fmt.Errorf("%w: %d bytes, want 1 to %d", ErrPassword, len(password), maxPassword)
+	}
+	if !utf8.ValidString(password) { // would become U+FFFD, and so would other bytes
+		return "", fmt.Errorf("%w: it is not UTF-8", ErrPassword)
 	}
 	p, err := precis.OpaqueString.String(norm.NFKC.String(password))
 	if err != nil { // the text would say which character it was
