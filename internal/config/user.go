@@ -34,12 +34,12 @@ type Upstream struct {
 	Path          string `toml:"path,omitempty"`            // folder: the folder
 	Endpoint      string `toml:"endpoint,omitempty"`        // s3: URL, http:// or https://, without bucket
 	Bucket        string `toml:"bucket,omitempty"`          // s3
-	Region        string `toml:"region,omitempty"`          // s3: default "us-east-1"
+	Region        string `toml:"region,omitempty"`          // s3: default: asked of the service
 	Prefix        string `toml:"prefix,omitempty"`          // put before each object name
-	AccessKeyFile string `toml:"access_key_file,omitempty"` // s3: file that holds the access key id; default the environment's AWS_ACCESS_KEY_ID
-	SecretKeyFile string `toml:"secret_key_file,omitempty"` // s3: file that holds the secret key; default the environment's AWS_SECRET_ACCESS_KEY
+	AccessKeyFile string `toml:"access_key_file,omitempty"` // s3: file that holds the access key id; default AWS_ACCESS_KEY_ID, else ~/.aws/credentials
+	SecretKeyFile string `toml:"secret_key_file,omitempty"` // s3: file that holds the secret key; default AWS_SECRET_ACCESS_KEY, else ~/.aws/credentials
 	PathStyle     bool   `toml:"path_style,omitempty"`      // s3: bucket in the path of the URL, not in its host name
-	CAFile        string `toml:"ca_file,omitempty"`         // s3: PEM certificates to trust besides the system's
+	CAFile        string `toml:"ca_file,omitempty"`         // s3: PEM file of the only authorities to trust; default the system's
 }
 
 // Source is a watched directory (or a file).
@@ -163,7 +163,6 @@ func (u *Upstream) complete(d *document, at string, names map[string]bool) {
 	case "s3":
 		d.url(at+"endpoint", u.Endpoint)
 		d.required(at+"bucket", u.Bucket)
-		orElse(&u.Region, "us-east-1")
 	}
 	if (u.AccessKeyFile == "") != (u.SecretKeyFile == "") {
 		d.fail(at+"access_key_file", "access_key_file and secret_key_file belong together")

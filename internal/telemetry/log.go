@@ -1,0 +1,92 @@
+// Package telemetry is how the programs are watched: the log, the metrics with
+// a local listener for them, liveness and readiness, and what systemd is told.
+package telemetry
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/coreos/go-systemd/v22/journal"
+	"go.uber.org/zap"
+	"go.uber.org/zap/buffer"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/term"
+)
+
+// NewLogger logs to standard error at level ("debug", "info", "warn", "error")
+// as format says: "json", "text", or "auto": text on a terminal and to the
+// journal, else JSON. Lines to the journal begin with their level as "<3>",
+// sd-daemon(3), and carry no time: the journal has its own.
+func NewLogger(level, format string) (*zap.Logger, error) {
+	toJournal, err := journal.StderrIsJournalStream()
+	if err != nil {
+		toJournal = false // a variable left over from another process
+	}
+	return newLogger(zapcore.Lock(os.Stderr), level, format, toJournal, term.IsTerminal(int(os.Stderr.Fd())))
+}
+
+func newLogger(w zapcore.WriteSyncer, level, format string, toJournal, terminal bool) (*zap.Logger, error) {
+	l, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return nil, fmt.Errorf("log level %q: %w", level, err)
+	}
+	c := zap.NewProductionEncoderConfig()
+	c.TimeKey, c.MessageKey, c.NameKey = "time", "message", "part"
+	c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	c.EncodeDuration = zapcore.StringDurationEncoder
+	c.CallerKey, c.StacktraceKey = "", ""
+	if toJournal {
+		c.TimeKey, c.LevelKey = "", ""
+	}
+	var enc zapcore.Encoder
+	switch {
+	case format == "text", format == "auto" && (terminal || toJournal):
+		c.ConsoleSeparator = " "
+		c.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+		enc = zapcore.NewConsoleEncoder(c)
+	case format == "json", format == "auto":
+		enc = zapcore.NewJSONEncoder(c)
+	default:
+		return nil, fmt.Errorf("log format %q is not one of auto, json, text", format)
+	}
+	if toJournal {
+		enc = journalEncoder{enc}
+	}
+	return zap.New(zapcore.NewCore(enc, w, l)), nil
+}
+
+// journalEncoder puts the syslog level before each line.
+type journalEncoder struct{ zapcore.Encoder }
+
+// Clone is what With calls: without it the copy would lose the level.
+func (e journalEncoder) Clone() zapcore.Encoder { return journalEncoder{e.Encoder.Clone()} }
+
+func (e journalEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	line, err := e.Encoder.EncodeEntry(entry, fields)
+	if err != nil {
+		return nil, err
+	}
+	defer line.Free()
+	out := buffers.Get()
+	fmt.Fprintf(out, "<%d>", syslogLevel(entry.Level))
+	_, err = out.Write(line.Bytes())
+	return out, err
+}
+
+var buffers = buffer.NewPool()
+
+// syslogLevel maps to the numbers of syslog(3).
+func syslogLevel(l zapcore.Level) int {
+	switch {
+	case l >= zapcore.DPanicLevel:
+		return 2
+	case l == zapcore.ErrorLevel:
+		return 3
+	case l == zapcore.WarnLevel:
+		return 4
+	case l == zapcore.InfoLevel:
+		return 6
+	default:
+		return 7
+	}
+}
