@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // MaxEntry is the most bytes that one log entry holds, and so nearly the most
@@ -42,18 +46,192 @@ func (e *NotLeaderError) Is(target error) bool {
 	return target == ErrNotLeader || target == ErrNoEffect
 }
 
+const (
+	maxQueue    = 4096 // proposals that wait; more are refused
+	maxInFlight = 4    // entries proposed and not answered; what waits meanwhile shares the next one
+)
+
+// proposal is a command on its way.
+type proposal struct {
+	cmd    []byte
+	taken  atomic.Bool // set once, by the batcher that puts it into an entry or by Propose that gives up
+	answer chan outcome
+}
+
+type outcome struct {
+	answer []byte
+	err    error
+}
+
 // Propose puts cmd into the order that all nodes agree on, and returns the
 // machine's answer on this node once a majority holds the command and this node
 // has applied it. Every error is one of ErrNotLeader, ErrNoEffect or ErrUnknown.
 func (s *Store) Propose(ctx context.Context, cmd []byte) ([]byte, error) {
-	return nil, ErrNoEffect
+	start := time.Now()
+	answer, err := s.proposeOne(ctx, cmd)
+	s.metrics.proposed(err, time.Since(start))
+	return answer, err
 }
 
-// View calls fn with the state as this node has applied it, which may be behind
-// the leader's: call Barrier first where that matters. fn sees one moment, and
-// must not write nor keep kv.
-func (s *Store) View(fn func(KV) error) error { return nil }
+func (s *Store) proposeOne(ctx context.Context, cmd []byte) ([]byte, error) {
+	if len(cmd) > MaxCommand {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrNoEffect, len(cmd), MaxCommand)
+	}
+	n := s.node.Load()
+	if n == nil {
+		return nil, fmt.Errorf("%w: node does not run", ErrNoEffect)
+	}
+	if n.raft.State() != raft.Leader {
+		return nil, n.notLeader()
+	}
+	p := &proposal{cmd: append([]byte(nil), cmd...), answer: make(chan outcome, 1)}
+	select {
+	case s.queue <- p:
+	default:
+		return nil, fmt.Errorf("%w: %d proposals wait already", ErrNoEffect, maxQueue)
+	}
+	select {
+	case o := <-p.answer:
+		return o.answer, o.err
+	case <-ctx.Done():
+		return p.giveUp(ctx.Err())
+	case <-n.down:
+		return p.giveUp(errors.New("node stops"))
+	}
+}
 
-// Barrier returns once View shows everything that was committed before the
-// call. Only the leader can tell: others answer ErrNotLeader.
-func (s *Store) Barrier(ctx context.Context) error { return nil }
+// giveUp ends a proposal that nobody waits for any longer.
+func (p *proposal) giveUp(cause error) ([]byte, error) {
+	if p.taken.CompareAndSwap(false, true) {
+		return nil, fmt.Errorf("%w: %w", ErrNoEffect, cause)
+	}
+	select { // the answer may have come just now
+	case o := <-p.answer:
+		return o.answer, o.err
+	default:
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, cause)
+	}
+}
+
+func (n *node) notLeader() error {
+	_, id := n.raft.LeaderWithID()
+	return &NotLeaderError{Leader: string(id)}
+}
+
+// propose is the batcher: it packs what waits into one entry at a time. It
+// knows no timer: under load entries fill while earlier ones are under way.
+func (s *Store) propose(ctx context.Context, n *node) {
+	slots := make(chan struct{}, maxInFlight)
+	var spill *proposal // did not fit into the last entry
+	for {
+		first := spill
+		spill = nil
+		if first == nil {
+			select {
+			case first = <-s.queue:
+			case <-ctx.Done():
+				s.refuseAll()
+				return
+			}
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			refuse(first)
+			s.refuseAll()
+			return
+		}
+		var batch []*proposal
+		batch, spill = s.gather(first)
+		if len(batch) == 0 {
+			<-slots
+			continue
+		}
+		cmds := make([][]byte, len(batch))
+		for i, p := range batch {
+			cmds[i] = p.cmd
+		}
+		f := n.raft.Apply(encodeCommands(cmds), 0)
+		go func() {
+			defer func() { <-slots }()
+			deliver(batch, f, n)
+		}()
+	}
+}
+
+// gather takes first and what else waits and fits. Proposals that were given up
+// are left out; one that does not fit is returned for the next entry.
+func (s *Store) gather(first *proposal) (batch []*proposal, spill *proposal) {
+	size := 1 + 2 // kind and count
+	for p := first; ; {
+		if size += commandSize(p.cmd); size > MaxEntry {
+			return batch, p
+		}
+		if p.taken.CompareAndSwap(false, true) {
+			batch = append(batch, p)
+		} else {
+			size -= commandSize(p.cmd)
+		}
+		if len(batch) == maxBatch {
+			return batch, nil
+		}
+		select {
+		case p = <-s.queue:
+		default:
+			return batch, nil
+		}
+	}
+}
+
+// deliver waits for an entry and answers its proposers.
+func deliver(batch []*proposal, f raft.ApplyFuture, n *node) {
+	err := f.Error()
+	var answers [][]byte
+	if err == nil {
+		var ok bool
+		if answers, ok = f.Response().([][]byte); !ok || len(answers) != len(batch) {
+			err = fmt.Errorf("%w: committed, but this node did not apply it: %v", ErrUnknown, f.Response())
+		}
+	} else {
+		err = n.meaning(err)
+	}
+	for i, p := range batch {
+		if err != nil {
+			p.answer <- outcome{err: err}
+		} else {
+			p.answer <- outcome{answer: answers[i]}
+		}
+	}
+}
+
+// meaning says what raft's error means for an entry that was handed to Apply.
+// Only errors that raft gives before it writes the entry are harmless.
+func (n *node) meaning(err error) error {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader):
+		return n.notLeader()
+	case errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrAbortedByRestore):
+		return fmt.Errorf("%w: %w", ErrNoEffect, err)
+	default:
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+}
+
+func refuse(p *proposal) {
+	if p.taken.CompareAndSwap(false, true) {
+		p.answer <- outcome{err: fmt.Errorf("%w: node stops", ErrNoEffect)}
+	}
+}
+
+// refuseAll answers what waits when the node stops. A proposal that comes later
+// sees that no node runs, or waits until its context ends.
+func (s *Store) refuseAll() {
+	for {
+		select {
+		case p := <-s.queue:
+			refuse(p)
+		default:
+			return
+		}
+	}
+}

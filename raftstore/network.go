@@ -1,0 +1,275 @@
+package raftstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"go.uber.org/zap"
+)
+
+const (
+	alpn             = "coffer-raft/1"
+	handshakeTimeout = 5 * time.Second
+	maxHandshakes    = 64 // at once; strangers must not hold more
+	maxConnsPerPeer  = 32 // raft needs about five
+)
+
+// Pin is what Peer.TLSPin holds for a certificate: the SHA-256 of its public
+// key, so that a renewed certificate for the same key keeps it.
+func Pin(c *x509.Certificate) [32]byte { return sha256.Sum256(c.RawSubjectPublicKeyInfo) }
+
+// network is one listener that sorts incoming connections by the identity they
+// prove, and dials peers by theirs. Certificates are self-signed: the pin is all
+// that counts, names and dates in them are not looked at.
+type network struct {
+	listener net.Listener
+	server   *tls.Config
+	streams  map[string]*stream // by node id, without this node
+	slots    chan struct{}      // one for each handshake under way
+	log      *zap.Logger
+	wg       sync.WaitGroup
+}
+
+func newNetwork(c *Config, listener net.Listener) *network {
+	n := &network{
+		listener: listener,
+		streams:  make(map[string]*stream),
+		slots:    make(chan struct{}, maxHandshakes),
+		log:      c.Log,
+	}
+	byPin := make(map[[32]byte]string)
+	for _, p := range c.Peers {
+		if p.ID == c.NodeID {
+			continue
+		}
+		byPin[p.TLSPin] = p.ID
+		n.streams[p.ID] = newStream(p, c.Certificate)
+	}
+	n.server = tlsConfig(c.Certificate, func(pin [32]byte) error {
+		if _, ok := byPin[pin]; !ok {
+			return errors.New("certificate is no peer's")
+		}
+		return nil
+	})
+	n.server.ClientAuth = tls.RequireAnyClientCert
+	return n
+}
+
+// tlsConfig speaks TLS 1.3 with our ALPN to whoever holds a key that check
+// accepts. It is called for resumed sessions too, which are off anyway.
+func tlsConfig(own tls.Certificate, check func(pin [32]byte) error) *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		Certificates:           []tls.Certificate{own},
+		NextProtos:             []string{alpn},
+		SessionTicketsDisabled: true,
+		InsecureSkipVerify:     true, // no authority, no names: VerifyConnection compares the key itself
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if s.NegotiatedProtocol != alpn {
+				return fmt.Errorf("peer does not speak %s", alpn)
+			}
+			if len(s.PeerCertificates) == 0 {
+				return errors.New("peer shows no certificate")
+			}
+			return check(Pin(s.PeerCertificates[0]))
+		},
+	}
+}
+
+// serve accepts until the listener is closed.
+func (n *network) serve() {
+	for {
+		conn, err := n.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of files, or the peer went away: both pass
+			n.log.Warn("accepting a raft connection", zap.Error(err))
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		select {
+		case n.slots <- struct{}{}:
+			n.wg.Go(func() {
+				defer func() { <-n.slots }()
+				n.welcome(conn)
+			})
+		default:
+			conn.Close()
+		}
+	}
+}
+
+// welcome finds out who calls and hands the connection to that peer's stream.
+func (n *network) welcome(raw net.Conn) {
+	conn := tls.Server(raw, n.server)
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		n.log.Info("raft connection refused", zap.Stringer("from", raw.RemoteAddr()), zap.Error(err))
+		raw.Close()
+		return
+	}
+	pin := Pin(conn.ConnectionState().PeerCertificates[0])
+	for _, s := range n.streams {
+		if s.pin == pin {
+			s.take(conn)
+			return
+		}
+	}
+	conn.Close()
+}
+
+func (n *network) close() {
+	n.listener.Close()
+	for _, s := range n.streams {
+		s.Close()
+	}
+	n.wg.Wait()
+}
+
+// stream carries the connections to and from one peer. It is that peer's
+// raft.StreamLayer, so whatever comes out of it was said by the peer.
+type stream struct {
+	id, addr string
+	pin      [32]byte
+	client   *tls.Config
+	incoming chan net.Conn
+	done     chan struct{}
+
+	// conns holds every open connection, so that Close ends the handlers that
+	// wait in a read. inbound counts the accepted ones.
+	mu      sync.Mutex
+	conns   map[*trackedConn]struct{}
+	inbound int
+	closed  bool
+}
+
+func newStream(p Peer, own tls.Certificate) *stream {
+	s := &stream{
+		id: p.ID, addr: p.Addr, pin: p.TLSPin,
+		incoming: make(chan net.Conn, maxConnsPerPeer),
+		done:     make(chan struct{}),
+		conns:    make(map[*trackedConn]struct{}),
+	}
+	s.client = tlsConfig(own, func(pin [32]byte) error {
+		if pin != s.pin {
+			return fmt.Errorf("certificate is not that of %s", s.id)
+		}
+		return nil
+	})
+	return s
+}
+
+// take queues an accepted connection for the transport.
+func (s *stream) take(conn net.Conn) {
+	t, ok := s.track(conn, true)
+	if !ok {
+		conn.Close()
+		return
+	}
+	select {
+	case s.incoming <- t:
+	case <-s.done:
+		t.Close()
+	}
+}
+
+func (s *stream) track(conn net.Conn, inbound bool) (*trackedConn, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || inbound && s.inbound >= maxConnsPerPeer {
+		return nil, false
+	}
+	t := &trackedConn{Conn: conn, stream: s, inbound: inbound}
+	s.conns[t] = struct{}{}
+	if inbound {
+		s.inbound++
+	}
+	return t, true
+}
+
+// Accept waits for a connection that the peer opened.
+func (s *stream) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.incoming:
+		return c, nil
+	case <-s.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Dial opens a connection to the peer. Raft knows nodes by id, so address is one.
+func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	if string(address) != s.id {
+		return nil, fmt.Errorf("dialling %q on the stream of %q", address, s.id)
+	}
+	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: min(timeout, handshakeTimeout)}, Config: s.client}
+	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, handshakeTimeout))
+	defer cancel()
+	conn, err := d.DialContext(ctx, "tcp", s.addr)
+	if err != nil {
+		return nil, fmt.Errorf("dialling node %s: %w", s.id, err)
+	}
+	t, ok := s.track(conn, false)
+	if !ok {
+		conn.Close()
+		return nil, net.ErrClosed
+	}
+	return t, nil
+}
+
+// Addr is the peer's id, like every raft address here.
+func (s *stream) Addr() net.Addr { return nodeAddr(s.id) }
+
+// Close ends every connection.
+func (s *stream) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.done)
+	open := make([]*trackedConn, 0, len(s.conns))
+	for t := range s.conns {
+		open = append(open, t)
+	}
+	s.mu.Unlock()
+	for _, t := range open {
+		t.Close()
+	}
+	return nil
+}
+
+type trackedConn struct {
+	net.Conn
+	stream  *stream
+	inbound bool
+	once    sync.Once
+}
+
+func (t *trackedConn) Close() error {
+	t.once.Do(func() {
+		t.stream.mu.Lock()
+		delete(t.stream.conns, t)
+		if t.inbound {
+			t.stream.inbound--
+		}
+		t.stream.mu.Unlock()
+	})
+	return t.Conn.Close()
+}
+
+type nodeAddr string
+
+func (nodeAddr) Network() string  { return "node" }
+func (a nodeAddr) String() string { return string(a) }
