@@ -161,6 +161,13 @@ func (k *Keys) openEnvelope(tag [32]byte, envelope string) (wireEnvelope, error)
 	if err != nil {
 		return w, fmt.Errorf("envelope does not open under this name: %w", ErrCorrupt)
 	}
+	return decodeEnvelope(plain)
+}
+
+// decodeEnvelope reads the content. It refuses every encoding but the one that
+// SealEnvelope makes.
+func decodeEnvelope(plain []byte) (wireEnvelope, error) {
+	var w wireEnvelope
 	if err := decMode.Unmarshal(plain, &w); err != nil {
 		return w, fmt.Errorf("decoding envelope (%v): %w", err, ErrCorrupt)
 	}
