@@ -82,6 +82,15 @@ func ParseStoreID(s string) (StoreID, error) {
 
 func (s StoreID) String() string { return hex.EncodeToString(s[:]) }
 
+// MarshalText gives what String gives.
+func (s StoreID) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText is [ParseStoreID].
+func (s *StoreID) UnmarshalText(b []byte) (err error) {
+	*s, err = ParseStoreID(string(b))
+	return err
+}
+
 // Keys is what is derived from a backup key for one store. It is immutable and
 // safe for concurrent use, and prints "seal.Keys(hidden)".
 type Keys struct {

@@ -106,6 +106,14 @@ func TestStoreID(t *testing.T) {
 	if got, err := ParseStoreID(id.String()); err != nil || got != id {
 		t.Errorf("got %v, %v, want %v", got, err, id)
 	}
+	j, err := json.Marshal(id)
+	if err != nil || string(j) != `"`+id.String()+`"` {
+		t.Errorf("got %s, %v", j, err)
+	}
+	var back StoreID
+	if err := json.Unmarshal(j, &back); err != nil || back != id {
+		t.Errorf("got %v, %v", back, err)
+	}
 	for _, s := range []string{"", "12", strings.Repeat("x", 32), strings.Repeat("0", 34)} {
 		if _, err := ParseStoreID(s); err == nil {
 			t.Errorf("%q is a store id", s)
