@@ -16,8 +16,11 @@ import (
 
 // Bucket holds objects by name. A name is a string of 1 to [MaxName] bytes, of
 // any value, with "/" as separator; empty segments, "." and ".." are ordinary
-// segments, and the objects "a" and "a/b" live beside each other. (An S3 store
-// may refuse some of these names, and none takes names that are not UTF-8.)
+// segments, and the objects "a" and "a/b" live beside each other.
+//
+// An S3 store takes fewer: none those that are not UTF-8, MinIO none with an
+// empty segment, ".", "..", a backslash or a segment of more than 255 bytes; and
+// MinIO leaves "a/b" out of its listings while there is an object "a".
 //
 // Every method is safe for use by many goroutines and returns when ctx ends.
 // Every call has a deadline of its own: for those with a body it runs from the
@@ -33,8 +36,9 @@ type Bucket interface {
 	// Get reads n bytes from offset off: n < 0 means to the end, off < 0 the last
 	// -off bytes (all of a shorter object). A range is cut at the end of the
 	// object; one that begins at or after the end is empty. Info is that of the
-	// whole object. A reader that cannot give all the bytes ends with an error,
-	// never with io.EOF. The caller closes it.
+	// whole object. A reader that cannot give all the bytes ends with an error
+	// (io.ErrUnexpectedEOF where they just stop), never with io.EOF; it never
+	// mixes an object with one that replaces it. The caller closes it.
 	Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, Info, error)
 
 	// Head describes the object.
