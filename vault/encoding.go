@@ -12,7 +12,7 @@ import (
 const maxMessage = 16 << 10
 
 var (
-	enc = must(cbor.CoreDetEncOptions().EncMode())
+	enc = must(encOptions().EncMode())
 	dec = must(cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		MaxNestedLevels:   8,
@@ -24,6 +24,13 @@ var (
 		UTF8:              cbor.UTF8RejectInvalid,
 	}.DecMode())
 )
+
+// encOptions writes nil and empty slices alike, else one value had two encodings.
+func encOptions() cbor.EncOptions {
+	o := cbor.CoreDetEncOptions()
+	o.NilContainers = cbor.NilContainerAsEmpty
+	return o
+}
 
 func must[T any](v T, err error) T {
 	if err != nil { // options are constants
@@ -49,6 +56,15 @@ func decode(data []byte, v any) error {
 	again, err := enc.Marshal(v)
 	if err != nil || !bytes.Equal(again, data) {
 		return fmt.Errorf("%w: not in its deterministic encoding", ErrMalformed)
+	}
+	return nil
+}
+
+// decodeState reads what this program stored itself: longer, as an account holds
+// two records and the tokens of its attempts, and not encoded again to compare.
+func decodeState(data []byte, v any) error {
+	if err := dec.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("reading the state: %w: %v", ErrMalformed, err)
 	}
 	return nil
 }

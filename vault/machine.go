@@ -1,5 +1,9 @@
 package vault
 
+import (
+	"errors"
+)
+
 // Machine gives the commands of the log their meaning: it numbers attempts,
 // keeps the records and remembers what is due. It is deterministic and total,
 // and keeps no state but the KV.
@@ -13,5 +17,54 @@ type Machine struct {
 }
 
 // Apply carries out one command. Every error is an answer, in which the proposer
-// finds a [Code].
-func (m *Machine) Apply(kv KV, index uint64, cmd []byte) []byte { return nil }
+// finds a [Code]. Nothing depends on index: commands may share one.
+func (m *Machine) Apply(kv KV, index uint64, cmd []byte) []byte {
+	c, err := parseCommand(cmd)
+	if errors.Is(err, ErrNewer) {
+		if m.Halt != nil {
+			m.Halt(err)
+		}
+		return encode(&outcome{Code: CodeHalted})
+	}
+	if err != nil {
+		return encode(&outcome{Code: CodeMalformed})
+	}
+	body, uid, err := parseBody(c.Kind, c.Body)
+	if err != nil {
+		return encode(&outcome{Code: CodeMalformed})
+	}
+	a, known, err := loadAccount(kv, uid)
+	if err != nil { // damage of the store, which must not become an empty account
+		return encode(&outcome{Code: CodeHalted})
+	}
+	if !known && c.Kind != KindStart {
+		return encode(&outcome{Code: CodeNone})
+	}
+	a.advance(c.Time)
+	o := a.order(c, body)
+	if o.Code == CodeOK || known {
+		// Also after a refusal: what was due by time is done now.
+		a.save(kv, uid)
+	}
+	o.Left, o.Failed, o.Last = uint8(a.left()), uint8(min(a.used(), 255)), a.Last
+	return encode(&o)
+}
+
+// order carries out a command on an account.
+func (a *account) order(c *Command, body any) outcome {
+	switch b := body.(type) {
+	case *StartBody:
+		return outcome{Code: a.start(b, c)}
+	case *CommitBody:
+		return outcome{Code: a.commit(b, c)}
+	case *AttemptBody:
+		return a.attempt(b, c)
+	case *ProveBody:
+		return outcome{Code: a.prove(b), Seq: b.Seq}
+	case *DisableBody:
+		return outcome{Code: a.disable(b, c)}
+	case *RecordBody: // a sweep: advance has done it
+		return outcome{Code: CodeOK}
+	}
+	return outcome{Code: CodeMalformed} // requests that are no commands
+}

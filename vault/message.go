@@ -27,8 +27,7 @@ const (
 	KindEval    Kind = 7  // evaluate the counted guess
 	KindProve   Kind = 8  // the guess was right: to the leader
 	KindDisable Kind = 9  // destroy the key: to the leader
-	KindKeep    Kind = 10 // take back an unsigned disable: to the leader
-	KindSweep   Kind = 11 // command only: what is due by time
+	KindSweep   Kind = 10 // command only: what is due by time
 )
 
 // Code says how a request ended.
@@ -90,10 +89,11 @@ type (
 		Sig    [64]byte `cbor:"3,keyasint"`
 		Old    []byte   `cbor:"4,keyasint"`
 	}
-	// ReceiptBody asks whether a node holds the epoch.
+	// ReceiptBody asks whether a node's ledger holds the record with this hash.
 	ReceiptBody struct {
-		UID   UID   `cbor:"1,keyasint"`
-		Epoch Epoch `cbor:"2,keyasint"`
+		UID   UID      `cbor:"1,keyasint"`
+		Epoch Epoch    `cbor:"2,keyasint"`
+		Hash  [32]byte `cbor:"3,keyasint"`
 	}
 	// AttemptBody counts a guess; EvalBody asks a node to evaluate it.
 	AttemptBody struct {
@@ -112,17 +112,11 @@ type (
 		Sig   [64]byte  `cbor:"5,keyasint"`
 	}
 	// DisableBody destroys the key: at once when signed by the epoch's key, with
-	// an empty Sig after a delay. KeepBody takes the latter back.
+	// an empty Sig after a delay, in which a proof takes it back.
 	DisableBody struct {
 		UID   UID    `cbor:"1,keyasint"`
 		Epoch Epoch  `cbor:"2,keyasint"`
 		Sig   []byte `cbor:"3,keyasint"`
-	}
-	KeepBody struct {
-		UID   UID      `cbor:"1,keyasint"`
-		Epoch Epoch    `cbor:"2,keyasint"`
-		Since uint64   `cbor:"3,keyasint"` // Unix ms of the disable that is meant
-		Sig   [64]byte `cbor:"4,keyasint"`
 	}
 )
 
@@ -170,7 +164,7 @@ func parseRequest(data []byte) (*Request, error) {
 	if err := decode(data, &r); err != nil {
 		return nil, err
 	}
-	if r.Version != version || r.Kind < KindRecord || r.Kind > KindKeep || len(r.Token) > maxToken {
+	if r.Version != version || r.Kind < KindRecord || r.Kind > KindDisable || len(r.Token) > maxToken {
 		return nil, fmt.Errorf("%w: request version %d, kind %d", ErrMalformed, r.Version, r.Kind)
 	}
 	return &r, nil
@@ -214,10 +208,6 @@ func parseBody(kind Kind, data []byte) (body any, uid UID, err error) {
 		return b, b.UID, err
 	case KindDisable:
 		b := new(DisableBody)
-		err = decode(data, b)
-		return b, b.UID, err
-	case KindKeep:
-		b := new(KeepBody)
 		err = decode(data, b)
 		return b, b.UID, err
 	}

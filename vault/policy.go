@@ -14,10 +14,9 @@ type Policy struct {
 	Delays   []uint32 `cbor:"2,keyasint"` // Delays[k] passes after k unproved attempts before the next; the last one counts on; at most 30
 	Deadline uint32   `cbor:"3,keyasint"` // for the proof of the last attempt; then the key is destroyed
 	Lifetime uint32   `cbor:"4,keyasint"` // attempts in one epoch, proved or not
-	Staged   uint32   `cbor:"5,keyasint"` // a registration not committed by then is dropped
-	Grace    uint32   `cbor:"6,keyasint"` // the old epoch lives on after a re-registration without proof
-	Refill   uint32   `cbor:"7,keyasint"` // between two refills of the budget without proof
-	Disable  uint32   `cbor:"8,keyasint"` // before a disable without signature takes effect
+	Grace    uint32   `cbor:"5,keyasint"` // the old epoch lives on after a re-registration without proof
+	Refill   uint32   `cbor:"6,keyasint"` // between two refills of the budget without proof
+	Disable  uint32   `cbor:"7,keyasint"` // before a disable without signature takes effect
 }
 
 // DefaultPolicy is what fleets should use: ten attempts; none, none, 1 min,
@@ -29,7 +28,6 @@ func DefaultPolicy() Policy {
 		Delays:   []uint32{0, 0, minute, 5 * minute, 15 * minute, hour},
 		Deadline: 10 * minute,
 		Lifetime: 100,
-		Staged:   day,
 		Grace:    7 * day,
 		Refill:   30 * day,
 		Disable:  7 * day,
@@ -44,7 +42,7 @@ func (p Policy) Check() error {
 		return fmt.Errorf("vault: policy: budget of %d, want 1 to 30", p.Budget)
 	case len(p.Delays) > 30 || slices.ContainsFunc(p.Delays, func(d uint32) bool { return d > year }):
 		return fmt.Errorf("vault: policy: more than 30 delays, or one over a year")
-	case p.Deadline < 1 || max(p.Deadline, p.Staged, p.Grace, p.Refill, p.Disable) > year:
+	case p.Deadline < 1 || max(p.Deadline, p.Grace, p.Refill, p.Disable) > year:
 		return fmt.Errorf("vault: policy: deadline of 0, or a time over a year")
 	case p.Lifetime < uint32(p.Budget) || p.Lifetime > 1000:
 		return fmt.Errorf("vault: policy: lifetime of %d, want %d to 1000", p.Lifetime, p.Budget)

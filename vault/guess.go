@@ -1,0 +1,105 @@
+package vault
+
+import (
+	"coffer/ppss"
+)
+
+// attempt counts a guess. The same id with the same element is the same guess,
+// whenever it comes; with another element it is refused, for one count must not
+// buy two evaluations.
+func (a *account) attempt(b *AttemptBody, c *Command) outcome {
+	if a.Gone != 0 {
+		return outcome{Code: CodeDestroyed}
+	}
+	for _, t := range a.Attempts {
+		if t.ID == b.ID {
+			if t.Epoch != b.Epoch || t.Element != b.Element {
+				return outcome{Code: CodeConflict}
+			}
+			return outcome{Code: CodeOK, Seq: t.Seq}
+		}
+	}
+	r := a.registration(b.Epoch)
+	switch {
+	case a.Current == nil:
+		return outcome{Code: CodeNone}
+	case r == nil:
+		return outcome{Code: CodeStale}
+	case ppss.CheckPoint(b.Element) != nil:
+		return outcome{Code: CodeMalformed}
+	case a.left() == 0: // until the deadline, for a proof of the last one
+		return outcome{Code: CodeDestroyed}
+	case r.Used >= a.policy().Lifetime:
+		return outcome{Code: CodeWorn}
+	}
+	if wait := a.Last + a.policy().delay(a.used()).Milliseconds() - c.Time; wait > 0 && a.used() > 0 {
+		return outcome{Code: CodeWait, Retry: retrySeconds(wait)}
+	}
+	a.Seq++
+	r.Used++
+	a.Last = c.Time
+	a.Attempts = append(a.Attempts, attempt{
+		Seq: a.Seq, ID: b.ID, Epoch: b.Epoch, Element: b.Element, At: c.Time, Token: c.Token,
+	})
+	return outcome{Code: CodeOK, Seq: a.Seq}
+}
+
+// retrySeconds rounds milliseconds up to seconds.
+func retrySeconds(ms int64) uint32 { return uint32(min((ms+999)/1000, 1<<32-1)) }
+
+// prove restores the attempts up to the one that was right. Later ones still
+// count: they may be another's.
+func (a *account) prove(b *ProveBody) Code {
+	if a.Proof != nil && *a.Proof == *b {
+		return CodeOK
+	}
+	if a.Gone != 0 {
+		return CodeDestroyed
+	}
+	r := a.registration(b.Epoch)
+	if r == nil {
+		return CodeStale
+	}
+	known := false
+	for _, t := range a.Attempts {
+		known = known || t.Seq == b.Seq && t.ID == b.ID && t.Epoch == b.Epoch
+	}
+	if !known {
+		return CodeStale
+	}
+	rec, _, err := parseRecord(r.Record)
+	if err != nil || !verify(rec.Public, proveMessage(b, recordHash(r.Record)), b.Sig[:]) {
+		return CodeSignature
+	}
+	a.restore(b.Seq)
+	a.Proof = b
+	a.Disable = nil
+	return CodeOK
+}
+
+// disable destroys the key at once if the proof key says so. Without a signature
+// it takes the policy's time, so that a hijacker of the account token cannot
+// take the key from its owner unseen.
+func (a *account) disable(b *DisableBody, c *Command) Code {
+	if a.Gone != 0 {
+		return CodeOK
+	}
+	r := a.registration(b.Epoch)
+	if r == nil {
+		return CodeStale
+	}
+	d := &disable{Epoch: b.Epoch, Sig: b.Sig, At: c.Time, Token: c.Token}
+	if len(b.Sig) == 0 {
+		if a.Disable == nil {
+			a.Disable = d
+		}
+		return CodeOK
+	}
+	rec, _, err := parseRecord(r.Record)
+	if err != nil || !verify(rec.Public, disableMessage(b, recordHash(r.Record)), b.Sig) {
+		return CodeSignature
+	}
+	a.Disable = d
+	a.destroy(c.Time)
+	return CodeOK
+}
