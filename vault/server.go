@@ -2,13 +2,17 @@ package vault
 
 import (
 	"context"
-	"crypto/tls"
-	"net"
-	"net/http"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+
+	"coffer/internal/durable"
 )
 
 // ServerConfig says what a node is made of.
@@ -27,30 +31,123 @@ type ServerConfig struct {
 }
 
 // Server answers clients for one node.
-type Server struct{ c ServerConfig }
+type Server struct {
+	c        ServerConfig
+	fleet    FleetID
+	manifest *Manifest
+	hash     [32]byte // of manifest
+	log      *zap.Logger
+	metrics  *metrics
+	limits   *limiters
+	ledger   *ledger
+	keys     *keyFiles
+	started  time.Time
+
+	locks       [256]sync.Mutex // of accounts, by the first byte of the UID
+	regressions atomic.Uint64
+	followed    atomic.Int64 // Unix ms when Run was last done with all that is applied
+
+	mu      sync.Mutex
+	wake    chan struct{}    // closed and replaced when the state has moved
+	pending map[UID]struct{} // accounts that Run looks at again by time
+}
 
 // NewServer checks the configuration, opens the ledger and compares it with
 // the HSM's anchor: [ErrRollback], [ErrLedger], [ErrManifest]. It starts nothing.
-func NewServer(ctx context.Context, c ServerConfig) (*Server, error) { return &Server{c: c}, nil }
+func NewServer(ctx context.Context, c ServerConfig) (*Server, error) {
+	if c.Log == nil || c.HSM == nil || c.Auth == nil || c.Dir == "" {
+		return nil, errors.New("vault: a server needs Dir, Log, HSM and Auth")
+	}
+	sm, err := ParseManifest(c.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	m, err := sm.Verify(c.Roots, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := m.Node(c.NodeID); !ok {
+		return nil, fmt.Errorf("%w: node %q is not in it", ErrManifest, c.NodeID)
+	}
+	if c.Limits == (Limits{}) {
+		c.Limits = DefaultLimits()
+	}
+	s := &Server{
+		c: c, fleet: m.Fleet, manifest: m, hash: m.Hash(), log: c.Logger, metrics: newMetrics(c.Metrics),
+		limits: newLimiters(c.Limits), started: time.Now(), wake: make(chan struct{}), pending: make(map[UID]struct{}),
+	}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	if err := s.proveIdentity(ctx); err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if s.keys, err = openKeyFiles(c.Dir); err != nil {
+		return nil, err
+	}
+	if s.ledger, err = openLedger(ctx, c.Dir, m.Fleet, c.NodeID, c.HSM); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
 
-// ServeHTTP answers requests at [Path] and [ManifestPath].
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {}
+// proveIdentity makes sure that the HSM holds the identity key of the manifest:
+// else no client would believe this node, and nobody would see why.
+func (s *Server) proveIdentity(ctx context.Context) error {
+	n, _ := s.manifest.Node(s.c.NodeID)
+	digest := sha256.Sum256([]byte("coffer vault 1 identity check"))
+	sig, err := s.c.HSM.Sign(ctx, digest)
+	if err != nil {
+		return fmt.Errorf("signing with the identity key: %w", err)
+	}
+	if !verifyIdentity(n.Identity, digest, sig) {
+		return fmt.Errorf("%w: the HSM's identity key is not that of node %q", ErrManifest, s.c.NodeID)
+	}
+	return nil
+}
 
-// Serve answers clients on l over TLS 1.3 until ctx ends, then lets the requests
-// in flight finish.
-func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate) error { return nil }
+// now is this node's clock in Unix ms, as the ledger has it.
+func (s *Server) now() int64 { return time.Now().UnixMilli() }
 
-// Run follows the state until ctx ends: it takes attempts, proofs and
-// registrations into the ledger, destroys this node's keys when that is due, and
-// as leader proposes what is due by time.
-func (s *Server) Run(ctx context.Context) error { return nil }
+// lock excludes others from the account's part of the ledger.
+func (s *Server) lock(uid UID) *sync.Mutex {
+	m := &s.locks[uid[0]]
+	m.Lock()
+	return m
+}
 
 // Applied tells the server that this node has applied the log up to index. It
 // does not block; raftstore's OnApply calls it.
-func (s *Server) Applied(index uint64) {}
+func (s *Server) Applied(index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.wake)
+	s.wake = make(chan struct{})
+}
+
+// moved returns a channel that is closed when the state moves.
+func (s *Server) moved() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wake
+}
+
+// again notes whether Run has to look at the account by time.
+func (s *Server) again(uid UID, later bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if later {
+		s.pending[uid] = struct{}{}
+	} else {
+		delete(s.pending, uid)
+	}
+}
 
 // Close closes the ledger, after Serve and Run have returned.
-func (s *Server) Close() error { return nil }
+func (s *Server) Close() error { return s.ledger.close() }
 
 // Health is what the server knows of itself.
 type Health struct {
@@ -58,9 +155,25 @@ type Health struct {
 	Ready       bool      // answers attempts
 	Reason      string    // why not
 	LedgerSize  uint64    // entries
-	Regressions uint64    // accounts whose state was behind the ledger since start
+	Regressions uint64    // times the state was behind the ledger since start
 	LastFollow  time.Time // last time Run was done with all that is applied
 }
 
 // Health returns what a readiness check and "coffer-vault status" show.
-func (s *Server) Health() Health { return Health{} }
+func (s *Server) Health() Health {
+	h := Health{Regressions: s.regressions.Load(), LastFollow: time.UnixMilli(s.followed.Load())}
+	h.Leader, _, _ = s.c.Log.Leader()
+	head, err := s.ledger.state()
+	h.LedgerSize = head.count
+	switch {
+	case err != nil:
+		h.Reason = err.Error()
+	case h.Leader == "":
+		h.Reason = "no leader is known"
+	case time.Since(h.LastFollow) > time.Minute:
+		h.Reason = "does not keep up with the state"
+	default:
+		h.Ready = true
+	}
+	return h
+}

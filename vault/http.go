@@ -1,0 +1,106 @@
+package vault
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// callTime bounds one request, from its first byte to the answer.
+const callTime = 15 * time.Second
+
+// ServeHTTP answers requests at [Path] and [ManifestPath].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == ManifestPath && r.Method == http.MethodGet:
+		w.Header().Set("Content-Type", "application/cbor")
+		w.Write(s.c.Manifest)
+		return
+	case r.URL.Path != Path:
+		http.Error(w, "not found", http.StatusNotFound)
+		return
+	case r.Method != http.MethodPost:
+		http.Error(w, "POST only", http.StatusMethodNotAllowed)
+		return
+	}
+	if !s.limits.address(r.RemoteAddr) {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "too many requests", http.StatusTooManyRequests)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), callTime)
+	defer cancel()
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err != nil {
+		http.Error(w, "cannot read the request", http.StatusBadRequest)
+		return
+	}
+	req, err := parseRequest(data)
+	if err != nil {
+		http.Error(w, "malformed request", http.StatusBadRequest)
+		return
+	}
+	start := time.Now()
+	a := s.answer(ctx, req)
+	s.metrics.requests.WithLabelValues(kindNames[req.Kind], a.Code.String()).Inc()
+	s.metrics.seconds.WithLabelValues(kindNames[req.Kind]).Observe(time.Since(start).Seconds())
+	out, err := s.sign(ctx, a, data)
+	if err != nil {
+		s.log.Error("an answer was not signed", zap.Error(err))
+		http.Error(w, "unavailable", http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/cbor")
+	w.Write(out)
+}
+
+// sign completes an answer to the request and signs it. Every answer is
+// answerSize bytes long: its length tells nobody what it says.
+func (s *Server) sign(ctx context.Context, a *Answer, request []byte) ([]byte, error) {
+	a.Version, a.Node, a.Manifest, a.Request = version, s.c.NodeID, s.hash, sha256.Sum256(request)
+	head, _ := s.ledger.state()
+	a.Head = head.bytes()
+	body := encode(a)
+	sig, err := s.c.HSM.Sign(ctx, answerDigest(body))
+	if err != nil {
+		return nil, err
+	}
+	out := encode(&signed{Answer: body, Sig: sig})
+	if len(out) > answerSize {
+		return nil, errors.New("vault: answer does not fit its size")
+	}
+	return append(out, make([]byte, answerSize-len(out))...), nil
+}
+
+// Serve answers clients on l over TLS 1.3 until ctx ends, then lets the requests
+// in flight finish.
+func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate) error {
+	h := &http.Server{
+		Handler:           s,
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}},
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       callTime,
+		WriteTimeout:      2 * callTime,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          zap.NewStdLog(zap.NewNop()), // net/http's lines name addresses
+	}
+	done := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+		defer cancel()
+		done <- h.Shutdown(stop)
+	}()
+	if err := h.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return <-done
+}

@@ -1,0 +1,159 @@
+package vault
+
+import (
+	"context"
+	"encoding/binary"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	followTick = 2 * time.Second // how often Run looks at what is due by time
+	sweepBatch = 128             // accounts a leader proposes at once
+)
+
+// Run follows the state until ctx ends: it takes attempts, proofs and
+// registrations into the ledger, destroys this node's keys when that is due, and
+// as leader proposes what is due by time.
+func (s *Server) Run(ctx context.Context) error {
+	tick := time.NewTicker(followTick)
+	defer tick.Stop()
+	s.review()
+	at, byTime := uint64(0), true
+	for {
+		moved := s.moved()
+		at = s.catchUp(ctx, at)
+		if byTime {
+			s.reviewPending(ctx)
+			s.sweep(ctx)
+		}
+		byTime = false
+		select {
+		case <-moved:
+		case <-tick.C:
+			byTime = true
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// review puts every account of the ledger on the list: while this node was down,
+// anything may have become due.
+func (s *Server) review() {
+	s.ledger.mu.RLock()
+	var all []UID
+	for uid := range s.ledger.tally {
+		all = append(all, uid)
+	}
+	s.ledger.mu.RUnlock()
+	for _, uid := range all {
+		s.again(uid, true)
+	}
+}
+
+// catchUp follows every account that the feed names after position at, and
+// returns the position it has reached.
+func (s *Server) catchUp(ctx context.Context, at uint64) uint64 {
+	for ctx.Err() == nil {
+		uids, now, lost := s.feed(at)
+		if lost {
+			s.review()
+		}
+		for _, uid := range uids {
+			s.followOne(ctx, uid)
+		}
+		if at = now; len(uids) == 0 {
+			break
+		}
+	}
+	s.followed.Store(s.now())
+	return at
+}
+
+// feed returns the accounts that changed after position at, and the position up to
+// which that is so. lost says that the feed no longer reaches back so far.
+func (s *Server) feed(at uint64) (uids []UID, now uint64, lost bool) {
+	seen := make(map[UID]bool)
+	err := s.c.Log.View(func(kv KV) error {
+		now = feedPosition(kv)
+		if lost = now < at || now-at > feedSize; lost {
+			return nil
+		}
+		for n := at + 1; n <= now; n++ {
+			if b, ok := kv.Get(feedKey(n)); ok && len(b) == len(UID{}) && !seen[UID(b)] {
+				seen[UID(b)] = true
+				uids = append(uids, UID(b))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		s.log.Warn("the state cannot be read", zap.Error(err))
+		return nil, at, false
+	}
+	return uids, now, lost
+}
+
+func (s *Server) followOne(ctx context.Context, uid UID) {
+	defer s.lock(uid).Unlock()
+	sn, err := s.look(uid)
+	if err == nil {
+		_, err = s.follow(ctx, sn)
+	}
+	if err != nil {
+		s.log.Error("an account was not followed", zap.Error(err))
+		s.again(uid, true)
+	}
+}
+
+// reviewPending looks again at the accounts where time matters.
+func (s *Server) reviewPending(ctx context.Context) {
+	s.mu.Lock()
+	uids := make([]UID, 0, len(s.pending))
+	for uid := range s.pending {
+		uids = append(uids, uid)
+	}
+	s.mu.Unlock()
+	for _, uid := range uids {
+		if ctx.Err() != nil {
+			return
+		}
+		s.again(uid, false) // follow puts it back if need be
+		s.followOne(ctx, uid)
+	}
+}
+
+// sweep proposes, as leader, what is due by time.
+func (s *Server) sweep(ctx context.Context) {
+	if _, _, mine := s.c.Log.Leader(); !mine {
+		return
+	}
+	now := s.now()
+	var due []UID
+	err := s.c.Log.View(func(kv KV) error {
+		kv.Scan([]byte{'d'}, func(k, _ []byte) bool {
+			if len(k) != 1+8+2+32 || int64(binary.BigEndian.Uint64(k[1:9])) > now {
+				return false
+			}
+			due = append(due, UID(k[11:]))
+			return len(due) < sweepBatch
+		})
+		return nil
+	})
+	if err != nil {
+		s.log.Warn("the state cannot be read", zap.Error(err))
+		return
+	}
+	for _, uid := range due {
+		cmd := &Command{Kind: KindSweep, Time: now, Token: []byte{}, Body: encode(&RecordBody{UID: uid})}
+		call, cancel := context.WithTimeout(ctx, callTime)
+		_, err := s.c.Log.Propose(call, encodeCommand(cmd))
+		cancel()
+		if err != nil { // the next round, or the next leader, does it
+			s.log.Debug("a sweep was not carried out", zap.Error(err))
+			return
+		}
+	}
+}

@@ -1,0 +1,211 @@
+package vault
+
+import "time"
+
+// tally is what the ledger knows of one account. It changes only by entries, so
+// that a restart finds it as it was. Fields are written under ledger.mu by an
+// append; whoever appends for an account holds its lock in Server.
+type tally struct {
+	feed     uint64 // position of the newest state that an entry was taken from
+	seq      uint64 // highest attempt seen
+	restored uint64 // attempts up to here no longer count
+	budget   uint8
+	refilled int64 // own time
+	spends   []spend
+	epochs   map[Epoch]*epochTally
+	current  Epoch // zero if none lives
+	former   Epoch // zero if none lives
+	until    int64 // own time when former ends
+	disabled int64 // own time when an unsigned disable was first seen, 0 if none
+}
+
+// spend is an attempt that counts. What is here may be evaluated, any number of
+// times; what is not here may not.
+type spend struct {
+	seq     uint64
+	id      AttemptID
+	epoch   Epoch
+	element [33]byte
+	at      int64 // the leader's time, brought within clockSlack of ours
+	own     int64
+}
+
+// epochTally is one epoch of an account on this node.
+type epochTally struct {
+	element   [33]byte // evaluated at registration
+	public    [33]byte // of this node's key, zero if it does not take part
+	committed bool
+	proof     [32]byte
+	hash      [32]byte
+	policy    Policy
+	used      uint32
+}
+
+// apply takes an entry into the index. The caller holds mu, or is alone.
+func (l *ledger) apply(e *entry) {
+	if e.Kind == entryFirst {
+		return
+	}
+	if e.Kind == entryGone {
+		delete(l.leaver, leaving{e.UID, e.Epoch})
+		return
+	}
+	t := l.tally[e.UID]
+	if t == nil {
+		t = &tally{epochs: make(map[Epoch]*epochTally)}
+		l.tally[e.UID] = t
+	}
+	t.feed = max(t.feed, e.Feed)
+	ep := t.epochs[e.Epoch]
+	switch e.Kind {
+	case entryKey:
+		t.epochs[e.Epoch] = &epochTally{element: e.Element, public: e.Public}
+	case entryCommit:
+		l.applyCommit(t, e)
+	case entrySpend:
+		t.seq = max(t.seq, e.Seq)
+		t.spends = append(t.spends, spend{e.Seq, e.ID, e.Epoch, e.Element, e.At, e.Own})
+		if ep != nil {
+			ep.used++
+		}
+	case entryProve:
+		t.seq = max(t.seq, e.Seq)
+		t.restore(e.Seq)
+		t.disabled = 0
+	case entryDisable:
+		t.disabled = e.Own
+	case entryKeep:
+		t.disabled = 0
+	case entryEnd:
+		l.end(e.UID, t, e.Epoch)
+	}
+}
+
+func (l *ledger) applyCommit(t *tally, e *entry) {
+	ep := t.epochs[e.Epoch]
+	if ep == nil { // this node does not take part
+		ep = new(epochTally)
+		t.epochs[e.Epoch] = ep
+	}
+	ep.committed, ep.proof, ep.hash = true, e.Proof, e.Hash
+	if e.Policy != nil {
+		ep.policy = *e.Policy
+	}
+	switch e.How {
+	case howFirst, howProven:
+		for _, old := range []Epoch{t.current, t.former} {
+			l.end(e.UID, t, old)
+		}
+		t.restore(t.seq)
+		t.budget, t.refilled, t.disabled = ep.policy.Budget, e.Own, 0
+	default:
+		t.budget = uint8(min(int(t.budget), t.used()+int(ep.policy.Budget)))
+		if e.How == howRefill {
+			t.budget = min(t.budget, ep.policy.Budget)
+			t.restore(t.seq)
+			t.refilled = e.Own
+		}
+		if t.former == (Epoch{}) {
+			t.former = t.current
+			t.until = e.Own + seconds(t.policy().Grace).Milliseconds()
+		} else {
+			l.end(e.UID, t, t.current)
+		}
+	}
+	t.current = e.Epoch
+}
+
+// end makes an epoch unusable, and its key one that must go.
+func (l *ledger) end(uid UID, t *tally, e Epoch) {
+	ep := t.epochs[e]
+	if ep == nil {
+		return
+	}
+	delete(t.epochs, e)
+	if ep.public != ([33]byte{}) {
+		l.leaver[leaving{uid, e}] = struct{}{}
+	}
+	if t.current == e {
+		t.current = Epoch{}
+	}
+	if t.former == e {
+		t.former, t.until = Epoch{}, 0
+	}
+}
+
+// used is how many attempts count against the budget.
+func (t *tally) used() int { return len(t.spends) }
+
+// policy is that of the current epoch.
+func (t *tally) policy() Policy {
+	if ep := t.epochs[t.current]; ep != nil && ep.committed {
+		return ep.policy
+	}
+	return DefaultPolicy()
+}
+
+func (t *tally) restore(seq uint64) {
+	t.restored = max(t.restored, seq)
+	var kept []spend
+	for _, s := range t.spends {
+		if s.seq > t.restored {
+			kept = append(kept, s)
+		}
+	}
+	t.spends = kept
+}
+
+// spent returns the attempt with that number and the one before it.
+func (t *tally) spent(seq uint64) (s, before spend, ok bool) {
+	for i, s := range t.spends {
+		if s.seq == seq {
+			if i > 0 {
+				before = t.spends[i-1]
+			}
+			return s, before, true
+		}
+	}
+	return spend{}, spend{}, false
+}
+
+const (
+	// clockSlack is how far the leader's clock may be from ours before the time it
+	// gives an attempt is brought closer. It bounds what a lying leader saves of a delay.
+	clockSlack = 15 * time.Minute
+	// maxGap is how many attempts a node may have missed. Beyond that the number
+	// is an invention: honest proofs of it would shut the account's count.
+	maxGap = 10_000
+)
+
+// maySpend says whether the attempt may be counted, and so evaluated.
+func (t *tally) maySpend(a *attempt) Code {
+	ep := t.epochs[a.Epoch]
+	switch {
+	case a.Seq <= t.seq || a.Seq <= t.restored || a.Seq > t.seq+maxGap:
+		return CodeRegression // numbers only grow
+	case ep == nil || !ep.committed || a.Epoch != t.current && a.Epoch != t.former:
+		return CodeStale
+	case t.used() >= int(t.budget):
+		return CodeDestroyed
+	case ep.used >= t.policy().Lifetime:
+		return CodeWorn
+	}
+	return CodeOK
+}
+
+// wait returns how long the spend must wait for its evaluation: the policy's
+// delay since the attempt before, a little less as clocks differ.
+func (t *tally) wait(s, before spend, now int64) time.Duration {
+	if before.seq == 0 {
+		return 0
+	}
+	k := 0
+	for i, o := range t.spends {
+		if o.seq == s.seq {
+			k = i
+		}
+	}
+	d := t.policy().delay(k)
+	d -= d/10 + 2*time.Second
+	return time.Duration(before.at+d.Milliseconds()-now) * time.Millisecond
+}
