@@ -1,8 +1,10 @@
 package vault
 
 import (
-	"context"
+	"errors"
+	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,69 +25,71 @@ type ClientConfig struct {
 	// no node may be lost. Otherwise one more is asked for, where there is one.
 	AllowDegraded bool
 
-	Timeout   time.Duration                // of one call to one node; 0 = 10 s
+	Timeout   time.Duration                // of one call to one node; 0 = 20 s
 	Transport func(Node) http.RoundTripper // nil: TLS 1.3 with the node's pin
 	Log       *zap.Logger                  // nil logs nothing
 }
 
 // Client registers and recovers the backup key of one account. It is safe for
 // concurrent use.
-type Client struct{ c ClientConfig }
+type Client struct {
+	c        ClientConfig
+	manifest *Manifest
+	hash     [32]byte
+	uid      UID
+	nodes    []*nodeClient
+	leader   atomic.Int32 // index in nodes of the last known leader
+	log      *zap.Logger
+}
 
 // NewClient verifies the manifest; it makes no connection. It fails with
 // [ErrManifest], also when the manifest is older than one seen before.
-func NewClient(c ClientConfig) (*Client, error) { return &Client{c: c}, nil }
+func NewClient(c ClientConfig) (*Client, error) {
+	if c.Account == "" {
+		return nil, errors.New("vault: a client needs an account")
+	}
+	if len(c.Token) > maxToken {
+		return nil, fmt.Errorf("vault: token of %d bytes, at most %d", len(c.Token), maxToken)
+	}
+	sm, err := ParseManifest(c.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	m, err := sm.Verify(c.Roots, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := notOlder(c.StateDir, m); err != nil {
+		return nil, err
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 20 * time.Second
+	}
+	cl := &Client{c: c, manifest: m, hash: m.Hash(), uid: AccountUID(m.Fleet, c.Account), log: c.Log}
+	if cl.log == nil {
+		cl.log = zap.NewNop()
+	}
+	for _, n := range m.Nodes {
+		var rt http.RoundTripper
+		if c.Transport != nil {
+			rt = c.Transport(n)
+		} else {
+			rt = pinnedTransport(n)
+		}
+		cl.nodes = append(cl.nodes, &nodeClient{node: n, http: &http.Client{
+			Transport:     rt,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}})
+	}
+	return cl, nil
+}
 
 // Manifest returns the fleet that the client follows.
-func (c *Client) Manifest() *Manifest { return nil }
+func (c *Client) Manifest() *Manifest { return c.manifest }
 
-// Registration is what [Client.Register] achieved.
-type Registration struct {
-	Epoch    Epoch
-	Proven   bool     // the old password was proved: the old record is gone, the budget is full
-	Left     int      // attempts left
-	Degraded []string // ids of nodes that do not take part
+// Close closes idle connections.
+func (c *Client) Close() {
+	for _, n := range c.nodes {
+		n.http.CloseIdleConnections()
+	}
 }
-
-// Register stores key under password. If the account has a key already: with
-// the old password, which costs an attempt, the old record is destroyed at once;
-// without, both live on for the policy's grace, and the budget is not refilled.
-// After an error it may be called again with the same arguments.
-func (c *Client) Register(ctx context.Context, password string, key [32]byte, old ...string) (Registration, error) {
-	return Registration{}, ErrUnavailable
-}
-
-// Recover returns the key. It costs an attempt, which a right password gives
-// back. It fails with *[WrongPassword], *[TooSoon], [ErrDestroyed],
-// [ErrNotRegistered], [ErrDenied], [ErrInconsistent] or [ErrUnavailable].
-func (c *Client) Recover(ctx context.Context, password string) ([32]byte, error) {
-	return [32]byte{}, ErrUnavailable
-}
-
-// Disable destroys the key in the vault: at once with the password (which costs
-// an attempt), without it after the policy's delay.
-func (c *Client) Disable(ctx context.Context, password ...string) error { return ErrUnavailable }
-
-// Status is what the fleet says of the account, and of itself.
-type Status struct {
-	Registered bool
-	Destroyed  bool
-	Left       int       // attempts left
-	Budget     int       // attempts after a success
-	Failed     int       // unproved attempts since the last success
-	LastFailed time.Time // zero if none
-	DisableAt  time.Time // a disable without password takes effect; zero if none
-	Nodes      []NodeStatus
-}
-
-// NodeStatus is one node as the client sees it.
-type NodeStatus struct {
-	ID       string
-	Operator string
-	Holds    bool          // takes part in the account's record
-	Latency  time.Duration // of its answer
-	Err      error         // why it did not answer, or what is wrong with it
-}
-
-// Status asks all nodes. It spends nothing.
-func (c *Client) Status(ctx context.Context) (Status, error) { return Status{}, ErrUnavailable }

@@ -1,0 +1,90 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func walkFiles(tb testing.TB, dir string, fn func(path string)) {
+	tb.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			fn(path)
+		}
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// inBubble runs the test in virtual time.
+func inBubble(t *testing.T, fn func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, fn)
+}
+
+// Without this nothing works: the key comes back for the password, from another
+// client, on fleets of every size.
+func TestRegisterRecover(t *testing.T) {
+	for _, n := range []int{1, 3, 5, 7} {
+		inBubble(t, func(t *testing.T) {
+			f := newFleet(t, n)
+			defer f.close()
+			key := f.register(f.client("anna"), "tulip mania")
+			got, err := f.client("anna").Recover(context.Background(), "tulip mania")
+			if err != nil || got != key {
+				t.Fatalf("n=%d: %x, %v; want the key", n, got, err)
+			}
+			st, err := f.client("anna").Status(context.Background())
+			if err != nil || !st.Registered || st.Left != 10 || st.Failed != 0 || len(st.Nodes) != n || !st.Nodes[0].Holds {
+				t.Fatalf("n=%d: status %+v, %v", n, st, err)
+			}
+			if _, err := f.client("bert").Recover(context.Background(), "x"); !errors.Is(err, ErrNotRegistered) {
+				t.Fatalf("n=%d: another account: %v, want ErrNotRegistered", n, err)
+			}
+		})
+	}
+}
+
+// Ten wrong guesses destroy the key on every node, the wrapped keys included, and
+// the right password no longer helps.
+func TestTenWrongGuesses(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		c := f.client("anna")
+		f.register(c, "right")
+		for i := range 10 {
+			if left := f.wrong(c, "wrong"); left != 9-i {
+				t.Fatalf("guess %d: %d left, want %d", i+1, left, 9-i)
+			}
+		}
+		if _, err := c.Recover(context.Background(), "right"); !errors.Is(err, ErrDestroyed) {
+			t.Fatalf("the eleventh guess: %v, want ErrDestroyed", err)
+		}
+		for _, n := range f.nodes {
+			if n.keyFilesLeft() != 1 {
+				t.Errorf("node %s: the key went before the deadline of the proof", n.id)
+			}
+		}
+		time.Sleep(11 * time.Minute)
+		synctest.Wait()
+		for _, n := range f.nodes {
+			if n.keyFilesLeft() != 0 {
+				t.Errorf("node %s still has the key", n.id)
+			}
+			if d := n.hsm.distinct(); d != 11 { // one at registration
+				t.Errorf("node %s evaluated %d elements, want 11", n.id, d)
+			}
+		}
+		if _, err := c.Recover(context.Background(), "right"); !errors.Is(err, ErrDestroyed) {
+			t.Fatalf("after destruction: %v, want ErrDestroyed", err)
+		}
+	})
+}
