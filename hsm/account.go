@@ -39,6 +39,9 @@ func (t *Token) Evaluate(ctx context.Context, owner, rec []byte, blinded [33]byt
 	if err != nil {
 		return evaluated, err
 	}
+	if len(owner) > maxOwner {
+		return evaluated, fmt.Errorf("%w: owner of %d bytes", ErrRecord, len(owner))
+	}
 	err = t.do(ctx, "evaluate", func(s *session) error {
 		if err := s.verify(owner, r); err != nil {
 			return err

@@ -2,7 +2,9 @@ package hsm
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"github.com/miekg/pkcs11"
 )
@@ -32,44 +34,75 @@ func (t *Token) Anchor(ctx context.Context) (head [40]byte, err error) {
 	return head, err
 }
 
-// objectAnchor is a data object of the token.
-type objectAnchor struct{}
+// objectAnchor is a data object of the token: a count of writes, 8 bytes
+// big-endian, then the head. Not every token lets the value of a data object
+// be changed, so each write makes a new object and then destroys the others;
+// after a crash in between the higher count is the newer.
+type objectAnchor struct {
+	mu sync.Mutex // held from the search to the destruction
+}
 
-func (objectAnchor) set(s *session, head [40]byte) error {
-	if s.k.anchor == 0 {
-		return ErrAnchor
+const anchorLabel = labelPrefix + roleAnchor + "-1"
+
+func (a *objectAnchor) set(s *session, head [40]byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	count, _, old, err := s.anchorObjects()
+	if err != nil {
+		return err
 	}
-	if err := s.p.SetAttributeValue(s.h, s.k.anchor, attributes{attr(pkcs11.CKA_VALUE, head[:])}); err != nil {
-		return fmt.Errorf("hsm: storing the anchor: %w", err)
+	if err := s.makeAnchorObject(count+1, head); err != nil {
+		return err
+	}
+	for _, h := range old {
+		if err := s.p.DestroyObject(s.h, h); err != nil {
+			return fmt.Errorf("hsm: removing the anchor before: %w", err)
+		}
 	}
 	return nil
 }
 
-func (objectAnchor) get(s *session) (head [40]byte, err error) {
-	if s.k.anchor == 0 {
-		return head, ErrAnchor
-	}
-	v, err := s.attribute(s.k.anchor, pkcs11.CKA_VALUE)
-	if err != nil {
-		return head, fmt.Errorf("hsm: reading the anchor: %w", err)
-	}
-	if len(v) != len(head) {
-		return head, fmt.Errorf("%w: %d bytes", ErrAnchor, len(v))
-	}
-	return [40]byte(v), nil
+func (a *objectAnchor) get(s *session) ([40]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, head, _, err := s.anchorObjects()
+	return head, err
 }
 
-func (objectAnchor) close() error { return nil }
+func (*objectAnchor) close() error { return nil }
 
-// make creates the object, with zeros.
-func (objectAnchor) make(s *session) error {
+// anchorObjects returns the newest count and head, and all anchors there are.
+func (s *session) anchorObjects() (count uint64, head [40]byte, all []pkcs11.ObjectHandle, err error) {
+	found, err := s.find(attributes{attr(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), attr(pkcs11.CKA_LABEL, anchorLabel)})
+	if err != nil {
+		return 0, head, nil, err
+	}
+	for _, h := range found {
+		v, err := s.attribute(h, pkcs11.CKA_VALUE)
+		if err != nil {
+			return 0, head, nil, fmt.Errorf("hsm: reading the anchor: %w", err)
+		}
+		if len(v) != 8+len(head) {
+			return 0, head, nil, fmt.Errorf("%w: %d bytes", ErrAnchor, len(v))
+		}
+		if n := binary.BigEndian.Uint64(v); n >= count {
+			count, head = n, [40]byte(v[8:])
+		}
+	}
+	if len(found) == 0 {
+		return 0, head, nil, ErrAnchor
+	}
+	return count, head, found, nil
+}
+
+func (s *session) makeAnchorObject(count uint64, head [40]byte) error {
 	_, err := s.p.CreateObject(s.h, attributes{
-		attr(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), attr(pkcs11.CKA_LABEL, labelPrefix+roleAnchor+"-1"),
-		attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_MODIFIABLE, true),
-		attr(pkcs11.CKA_VALUE, make([]byte, 40)),
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), attr(pkcs11.CKA_LABEL, anchorLabel),
+		attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true),
+		attr(pkcs11.CKA_VALUE, append(binary.BigEndian.AppendUint64(nil, count), head[:]...)),
 	})
 	if err != nil {
-		return fmt.Errorf("hsm: making the anchor: %w", err)
+		return fmt.Errorf("hsm: storing the anchor: %w", err)
 	}
 	return nil
 }

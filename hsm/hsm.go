@@ -29,6 +29,8 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,7 +41,7 @@ import (
 type Config struct {
 	Module     string // path of the PKCS#11 library
 	TokenLabel string // CK_TOKEN_INFO label, 1 to 32 bytes
-	PIN        []byte // user PIN, 4 to 255 bytes; see NewPIN
+	PIN        PIN    // user PIN, 4 to 255 bytes; see NewPIN. Open wipes it
 
 	// Durable is the folder of a provisioned SoftHSM token. It is read, and
 	// never given to the library; "" for a real HSM.
@@ -56,6 +58,12 @@ type Config struct {
 	Log     *zap.Logger           // nil logs nothing
 	Metrics prometheus.Registerer // nil registers nothing
 }
+
+// PIN prints as hidden.
+type PIN []byte
+
+// Format keeps the PIN out of every log.
+func (PIN) Format(f fmt.State, _ rune) { io.WriteString(f, "hsm.PIN(hidden)") }
 
 // Mode is how a token keeps the keys of accounts; see the package comment.
 type Mode uint8
@@ -114,7 +122,7 @@ var (
 // NewPIN returns a PIN of 32 random bytes in hex. SoftHSM protects its files by
 // nothing but some thousand hashes of the PIN, so no PIN that a person can
 // remember will do.
-func NewPIN() []byte {
+func NewPIN() PIN {
 	var b [32]byte
 	rand.Read(b[:])
 	return hex.AppendEncode(nil, b[:])

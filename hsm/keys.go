@@ -45,7 +45,6 @@ type keys struct {
 	mac     pkcs11.ObjectHandle
 	sign    pkcs11.ObjectHandle
 	signing *ecdsa.PublicKey
-	anchor  pkcs11.ObjectHandle // 0 on SoftHSM
 }
 
 // object is one object of the token with a label of ours.
@@ -59,15 +58,9 @@ type object struct {
 
 // objects lists the objects of ours.
 func (s *session) objects() ([]object, error) {
-	if err := s.p.FindObjectsInit(s.h, attributes{attr(pkcs11.CKA_TOKEN, true)}); err != nil {
-		return nil, fmt.Errorf("hsm: looking for keys: %w", err)
-	}
-	handles, _, err := s.p.FindObjects(s.h, maxObjects)
-	if e := s.p.FindObjectsFinal(s.h); err == nil {
-		err = e
-	}
+	handles, err := s.find(attributes{attr(pkcs11.CKA_TOKEN, true)})
 	if err != nil {
-		return nil, fmt.Errorf("hsm: looking for keys: %w", err)
+		return nil, err
 	}
 	var found []object
 	for _, h := range handles {
@@ -91,6 +84,20 @@ func (s *session) objects() ([]object, error) {
 		found = append(found, o)
 	}
 	return found, nil
+}
+
+func (s *session) find(as attributes) ([]pkcs11.ObjectHandle, error) {
+	if err := s.p.FindObjectsInit(s.h, as); err != nil {
+		return nil, fmt.Errorf("hsm: searching the token: %w", err)
+	}
+	handles, _, err := s.p.FindObjects(s.h, maxObjects)
+	if e := s.p.FindObjectsFinal(s.h); err == nil {
+		err = e
+	}
+	if err != nil {
+		return nil, fmt.Errorf("hsm: searching the token: %w", err)
+	}
+	return handles, nil
 }
 
 // classOf decodes a CK_ULONG by comparison, so that its size and order do not matter.
@@ -141,9 +148,8 @@ func (s *session) addKey(k *keys, o object) error {
 	if o.class == pkcs11.CKO_PUBLIC_KEY {
 		return s.addPublic(k, o)
 	}
-	if o.role == roleAnchor {
-		k.anchor = o.h
-		return nil
+	if o.class == pkcs11.CKO_DATA {
+		return nil // the anchor, which is looked for when it is needed
 	}
 	template := s.template(o.role, k.kwp, o.number, o.id[:])
 	if template == nil {

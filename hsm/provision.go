@@ -33,7 +33,7 @@ func Provision(ctx context.Context, c Config, soPIN []byte) error {
 		return err
 	}
 	if c.Durable == "" {
-		return c.provision(lib, objectAnchor{}.make)
+		return c.provision(lib, func(s *session) error { return s.makeAnchorObject(0, [40]byte{}) })
 	}
 	return c.provisionSoft(lib, soPIN)
 }

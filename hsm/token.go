@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,7 @@ var process sync.Mutex
 // wait for a session only: a call into the library cannot be interrupted.
 type Token struct {
 	c       Config
-	pin     []byte
+	pin     PIN
 	lib     *pkcs11.Ctx
 	work    *workCopy // nil for a real HSM
 	info    Info
@@ -51,6 +52,9 @@ type Token struct {
 
 	ops atomic.Int64 // since the module was opened
 }
+
+// Format keeps the PIN out of every log.
+func (*Token) Format(f fmt.State, _ rune) { io.WriteString(f, "hsm.Token(hidden)") }
 
 // check fills in what is optional.
 func (c *Config) check() error {
@@ -139,7 +143,7 @@ func openToken(ctx context.Context, c Config) (_ *Token, _ []Step, err error) {
 	if t.recycle == 0 && t.info.Software {
 		t.recycle = defaultRecycle
 	}
-	t.anchor = objectAnchor{}
+	t.anchor = &objectAnchor{}
 	if c.Durable != "" {
 		t.anchor = &fileAnchor{path: anchorPath(c.Durable)}
 	}

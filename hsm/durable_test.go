@@ -1,0 +1,419 @@
+package hsm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// TestMain runs a child of the kill tests when the environment says so.
+func TestMain(m *testing.M) {
+	if os.Getenv("COFFER_HSM_CHILD") != "" {
+		if err := child(os.Getenv("COFFER_HSM_CHILD")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// child works until it is killed. What it says on standard output is done.
+func child(role string) error {
+	c := Config{
+		Module: module, TokenLabel: "node", PIN: PIN(os.Getenv("COFFER_HSM_PIN")), Sessions: 2,
+		Durable: os.Getenv("COFFER_HSM_DURABLE"), RunDir: os.Getenv("COFFER_HSM_RUN"),
+	}
+	ctx := context.Background()
+	if role == "provision" {
+		return Provision(ctx, c, nil)
+	}
+	rec, err := hex.DecodeString(os.Getenv("COFFER_HSM_RECORD"))
+	if err != nil {
+		return err
+	}
+	c.RecycleOps = 20 // so that kills hit logins too
+	t, err := Open(ctx, c)
+	if err != nil {
+		return err
+	}
+	head, err := t.Anchor(ctx)
+	if err != nil {
+		return err
+	}
+	for n := binary.BigEndian.Uint64(head[:]) + 1; ; n++ {
+		if _, err := t.Evaluate(ctx, anna, rec, base); err != nil {
+			return err
+		}
+		binary.BigEndian.PutUint64(head[:], n)
+		if err := t.SetAnchor(ctx, head); err != nil {
+			return err
+		}
+		fmt.Println(n)
+	}
+}
+
+// kills is how often the kill tests kill; COFFER_HSM_KILLS asks for more.
+func kills(tb testing.TB, n int) int {
+	if s := os.Getenv("COFFER_HSM_KILLS"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return n
+}
+
+// killed starts a child, kills it after d, and returns the lines it wrote.
+// A child that ended by itself with an error fails the test.
+func killed(t *testing.T, role string, c Config, rec []byte, d time.Duration) (lines []string) {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "COFFER_HSM_CHILD="+role, "COFFER_HSM_PIN="+string(c.PIN), "COFFER_HSM_DURABLE="+c.Durable,
+		"COFFER_HSM_RUN="+c.RunDir, "COFFER_HSM_RECORD="+hex.EncodeToString(rec))
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(d, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	for sc := bufio.NewScanner(out); sc.Scan(); {
+		lines = append(lines, sc.Text())
+	}
+	if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() != -1 {
+		t.Fatalf("child ended by itself: %v: %s", err, stderr.String())
+	}
+	return lines
+}
+
+// TestKilled kills processes while they log in, evaluate and store the anchor.
+// No kill may cost the token: it opens, evaluates the same record to the same
+// point, and remembers every anchor that was acknowledged.
+func TestKilled(t *testing.T) {
+	config := provisioned(t, ModeWrapped)
+	tok := open(t, config())
+	rec, _ := newKey(t, tok, anna)
+	want, err := tok.Evaluate(context.Background(), anna, rec, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tok.Close(); err != nil {
+		t.Fatal(err)
+	}
+	working, last := 0, uint64(0)
+	for n := range kills(t, 100) {
+		lines := killed(t, "work", config(), rec, time.Duration(5+rand.IntN(70))*time.Millisecond)
+		if len(lines) > 0 {
+			working++
+			if last, err = strconv.ParseUint(lines[len(lines)-1], 10, 64); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tok := open(t, config())
+		got, err := tok.Evaluate(context.Background(), anna, rec, base)
+		if err != nil || got != want {
+			t.Fatalf("kill %d: %x, %v, want %x", n, got, err, want)
+		}
+		head, err := tok.Anchor(context.Background())
+		if at := binary.BigEndian.Uint64(head[:]); err != nil || at != last && at != last+1 {
+			t.Fatalf("kill %d: anchor %d, %v, want %d or the next", n, at, err, last)
+		} else {
+			last = at
+		}
+		if err := tok.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if working == 0 {
+		t.Error("no child came to work before it was killed")
+	}
+	if left, err := filepath.Glob(filepath.Join(config().RunDir, "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestProvisionKilled kills provisioning: afterwards there is no token, and it
+// can be made, or there is one, and it is whole.
+func TestProvisionKilled(t *testing.T) {
+	made := 0
+	for n := range kills(t, 100) / 5 {
+		c := Config{Module: module, TokenLabel: "node", Durable: t.TempDir(), RunDir: t.TempDir(), PIN: NewPIN()}
+		pin := bytes.Clone(c.PIN)
+		killed(t, "provision", c, nil, time.Duration(5+rand.IntN(120))*time.Millisecond)
+		if _, err := os.Stat(filepath.Join(c.Durable, metaName)); err == nil {
+			made++
+		} else if err := Provision(context.Background(), c, nil); err != nil {
+			t.Fatalf("kill %d: provisioning again: %v", n, err)
+		}
+		c.PIN = pin
+		if err := open(t, c).Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d were done before they were killed", made)
+}
+
+// TestDurableNeverWritten: what Provision left is what is there after use.
+func TestDurableNeverWritten(t *testing.T) {
+	config := provisioned(t, ModeWrapped)
+	dir := config().Durable
+	m, err := readMeta(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		tok := open(t, config())
+		newKey(t, tok, anna)
+		if err := tok.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tokens := 0
+	for name, sum := range m.Files {
+		if got, err := syncFile(filepath.Join(dir, m.Dir, name)); err != nil || got != sum {
+			t.Errorf("%s: %s, %v, want %s", name, got, err, sum)
+		}
+		if filepath.Base(name) == "token.object" {
+			tokens++
+		}
+	}
+	if tokens != 1 {
+		t.Errorf("%d token.object among %d files", tokens, len(m.Files))
+	}
+	info, err := os.Stat(filepath.Join(dir, metaName))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%s: %v, %v", metaName, info.Mode(), err)
+	}
+}
+
+// TestDamageRefused: a durable token that is not as provisioned is not used.
+func TestDamageRefused(t *testing.T) {
+	object := func(c Config) string {
+		found, err := filepath.Glob(filepath.Join(c.Durable, "tokens-1", "*", "token.object"))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("%d tokens, %v", len(found), err)
+		}
+		return found[0]
+	}
+	meta := func(text string) func(Config) error {
+		return func(c Config) error { return os.WriteFile(filepath.Join(c.Durable, metaName), []byte(text), 0o600) }
+	}
+	for name, harm := range map[string]func(Config) error{
+		"a file emptied": func(c Config) error { return os.Truncate(object(c), 0) },
+		"a file removed": func(c Config) error { return os.Remove(object(c)) },
+		"a bit flipped": func(c Config) error {
+			raw, err := os.ReadFile(object(c))
+			if err != nil {
+				return err
+			}
+			raw[len(raw)/2] ^= 1
+			return os.WriteFile(object(c), raw, 0o600)
+		},
+		"no token.json":    func(c Config) error { return os.Remove(filepath.Join(c.Durable, metaName)) },
+		"not JSON":         meta("{"),
+		"a newer version":  meta(`{"version":2,"label":"node","dir":"tokens-1","files":{"a":"b"}}`),
+		"a folder outside": meta(`{"version":1,"label":"node","dir":"../tokens-1","files":{"a":"b"}}`),
+		"a file outside":   meta(`{"version":1,"label":"node","dir":"tokens-1","files":{"../a":"b"}}`),
+		"no files":         meta(`{"version":1,"label":"node","dir":"tokens-1","files":{}}`),
+	} {
+		config := provisioned(t, ModeWrapped)
+		if err := harm(config()); err != nil {
+			t.Fatal(err)
+		}
+		if tok, err := Open(context.Background(), config()); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: %v, %v, want %v", name, tok, err, ErrUnavailable)
+		}
+	}
+	config := provisioned(t, ModeWrapped)
+	if err := Provision(context.Background(), config(), nil); !errors.Is(err, os.ErrExist) {
+		t.Errorf("provisioning twice: %v, want %v", err, os.ErrExist)
+	}
+	if err := open(t, config()).Close(); err != nil {
+		t.Errorf("after provisioning twice: %v", err)
+	}
+}
+
+// TestSweep: copies of dead processes go, those of living ones stay.
+func TestSweep(t *testing.T) {
+	run := t.TempDir()
+	alive, err := newWorkCopy(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := filepath.Join(run, workPrefix+"1")
+	foreign := filepath.Join(run, "something")
+	for _, dir := range []string{dead, foreign} {
+		if err := os.MkdirAll(filepath.Join(dir, "tokens"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(dead+lockSuffix, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second, err := newWorkCopy(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{alive.dir: true, second.dir: true, foreign: true, dead: false, dead + lockSuffix: false} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s: there %v, want %v", path, err == nil, want)
+		}
+	}
+	alive.remove()
+	second.remove()
+	if left, _ := os.ReadDir(run); len(left) != 1 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestAnchor: the newest head counts; torn and forged slots do not.
+func TestAnchor(t *testing.T) {
+	ctx := context.Background()
+	config := provisioned(t, ModeWrapped)
+	path := anchorPath(config().Durable)
+	tok := open(t, config())
+	again := func() {
+		t.Helper()
+		if err := tok.Close(); err != nil {
+			t.Fatal(err)
+		}
+		tok = open(t, config())
+	}
+	expect := func(name string, want [40]byte, kind error) {
+		t.Helper()
+		again()
+		if got, err := tok.Anchor(ctx); !errors.Is(err, kind) || got != want {
+			t.Errorf("%s: %x, %v, want %x, %v", name, got, err, want, kind)
+		}
+	}
+	expect("fresh", [40]byte{}, nil)
+	for n := range byte(5) {
+		if err := tok.SetAnchor(ctx, [40]byte{n + 1}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := tok.Anchor(ctx); err != nil || got != [40]byte{n + 1} {
+			t.Errorf("set %d: %x, %v", n+1, got, err)
+		}
+	}
+	expect("set five times", [40]byte{5}, nil)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(at int, b ...byte) {
+		t.Helper()
+		raw := bytes.Clone(good)
+		copy(raw[at:], b)
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(slotStride+20, 99) // count 5 is in slot 1
+	expect("newest torn", [40]byte{4}, nil)
+	write(20, 99)
+	expect("older torn", [40]byte{5}, nil)
+	write(8, bytes.Repeat([]byte{255}, 8)...)
+	expect("count forged", [40]byte{5}, nil)
+	write(0, append(bytes.Clone(good[slotStride:slotStride+slotSize]), 0)...)
+	expect("slot copied", [40]byte{5}, nil)
+	if err := os.WriteFile(path, make([]byte, 2*slotStride), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("zeros", [40]byte{}, ErrAnchor)
+	if err := tok.SetAnchor(ctx, [40]byte{7}); !errors.Is(err, ErrAnchor) {
+		t.Errorf("setting over zeros: %v, want %v", err, ErrAnchor)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	expect("removed", [40]byte{}, ErrAnchor)
+
+	if err := tok.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other := provisioned(t, ModeWrapped)
+	foreign, err := os.ReadFile(anchorPath(other().Durable))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, foreign, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("another token's", [40]byte{}, ErrAnchor)
+}
+
+// TestHardwareWay uses SoftHSM as a real HSM is used: a token that exists,
+// keys made beside whatever else it holds, the anchor inside it.
+func TestHardwareWay(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	tokens := filepath.Join(dir, "tokens")
+	if err := os.Mkdir(tokens, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := useTokens(dir, tokens); err != nil {
+		t.Fatal(err)
+	}
+	lib := pkcs11.New(module)
+	if err := initToken(lib, "partition", "so-pin-1234", "user-pin-1234"); err != nil {
+		t.Fatal(err)
+	}
+	config := func() Config {
+		return Config{Module: module, TokenLabel: "partition", PIN: PIN("user-pin-1234")}
+	}
+	if _, err := Open(ctx, config()); !errors.Is(err, ErrProbe) {
+		t.Errorf("empty token: %v, want %v", err, ErrProbe)
+	}
+	if err := Provision(ctx, config(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := Provision(ctx, config(), nil); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("provisioning twice: %v", err)
+	}
+	head := [40]byte{1, 2, 3}
+	tok := open(t, config())
+	if got, err := tok.Anchor(ctx); err != nil || got != [40]byte{} {
+		t.Errorf("fresh anchor: %x, %v", got, err)
+	}
+	if err := tok.SetAnchor(ctx, head); err != nil {
+		t.Error(err)
+	}
+	rec, _ := newKey(t, tok, anna)
+	if err := tok.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tok = open(t, config())
+	if got, err := tok.Anchor(ctx); err != nil || got != head {
+		t.Errorf("anchor: %x, %v, want %x", got, err, head)
+	}
+	if _, err := tok.Evaluate(ctx, anna, rec, base); err != nil {
+		t.Error(err)
+	}
+	wrong := config()
+	if err := tok.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wrong.TokenLabel = "absent"
+	if _, err := Open(ctx, wrong); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("no such token: %v, want %v", err, ErrUnavailable)
+	}
+}
