@@ -1,0 +1,226 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"fmt"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"coffer/upstream"
+)
+
+const maxBuckets = 10000
+
+// bucketName is S3's rule; upstream the name is sealed, so this is for clients.
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+
+func validBucket(name string) bool {
+	return bucketName.MatchString(name) && !strings.Contains(name, "..") && net.ParseIP(name) == nil
+}
+
+type listBucketsResult struct {
+	XMLName           xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListAllMyBucketsResult"`
+	Owner             *owner
+	Buckets           []bucketEntry `xml:"Buckets>Bucket"`
+	ContinuationToken string        `xml:",omitempty"`
+	Prefix            string        `xml:",omitempty"`
+}
+
+type bucketEntry struct {
+	Name         string
+	CreationDate timestamp
+}
+
+func (p *Proxy) listBuckets(w http.ResponseWriter, rq *request) error {
+	out := listBucketsResult{Owner: ownerOf(rq.who), Prefix: rq.query.Get("prefix")}
+	max, err := readListing(map[string][]string{"max-keys": rq.query["max-buckets"]})
+	if err != nil {
+		return err
+	}
+	paged := rq.query.Has("max-buckets")
+	after := rq.query.Get("continuation-token")
+	err = rq.ix.scan([]byte{rowBucket}, nil, func(key []byte, value func(any) error) (bool, error) {
+		name := string(key[1:])
+		if !rq.who.mayUse(name) || !strings.HasPrefix(name, out.Prefix) || after != "" && name <= after {
+			return true, nil
+		}
+		if paged && len(out.Buckets) == max.max {
+			if max.max > 0 {
+				out.ContinuationToken = out.Buckets[max.max-1].Name
+			}
+			return false, nil
+		}
+		var b bucketRow
+		if err := value(&b); err != nil {
+			return false, err
+		}
+		out.Buckets = append(out.Buckets, bucketEntry{name, timestamp(time.Unix(0, b.Created))})
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	return writeXML(w, http.StatusOK, out)
+}
+
+type createBucketRequest struct {
+	XMLName            xml.Name `xml:"CreateBucketConfiguration"`
+	LocationConstraint string
+}
+
+func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
+	if !validBucket(rq.bucket) {
+		return errInvalidBucketName
+	}
+	body, err := p.readSmall(rq, maxXML)
+	if err != nil {
+		return err
+	}
+	if len(bytes.TrimSpace(body)) > 0 {
+		var in createBucketRequest
+		if err := parseXML(body, &in); err != nil {
+			return err
+		}
+		if l := in.LocationConstraint; l != "" && l != p.region && l != "EU" {
+			return &failure{code: "InvalidLocationConstraint", status: 400, message: "The specified location-constraint is not valid."}
+		}
+	}
+	unlock, err := p.locks.lock(rq.Context(), rq.bucket)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	lock := strings.EqualFold(rq.Header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true")
+	if _, err := rq.ix.findBucket(rq.bucket); err == nil {
+		if lock { // would be told that it has what it has not
+			return errBucketOwned
+		}
+	} else {
+		b := &bucketRow{Created: p.now().UnixNano(), Owner: rq.who.key.ID, Lock: lock}
+		if lock {
+			b.Versioning = "Enabled"
+		}
+		if err := p.keepBucket(rq.Context(), rq.ix, rq.bucket, b); err != nil {
+			return err
+		}
+	}
+	w.Header().Set("Location", "/"+rq.bucket)
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// keepBucket writes the row of a bucket, upstream and to the index. The caller
+// holds the lock of the bucket.
+func (p *Proxy) keepBucket(ctx context.Context, ix *index, bucket string, b *bucketRow) error {
+	at, err := p.bucketPlace(ix, bucket)
+	if err != nil {
+		return err
+	}
+	if b.Generation, err = ix.next(); err != nil {
+		return err
+	}
+	plain, err := encMode.Marshal(b)
+	if err != nil {
+		return fmt.Errorf("encoding a bucket: %w", err)
+	}
+	return p.write(ctx, ix, at, b.Generation, false, func(ctx context.Context) error {
+		sealed := ix.keys.Seal(at.name, plain)
+		_, err := p.bucket.Put(ctx, at.name, bytes.NewReader(sealed), int64(len(sealed)), upstream.PutOptions{})
+		return err
+	}, func(c *change) error {
+		c.set(bucketKey(bucket), b)
+		return nil
+	})
+}
+
+// bucketPlace is where the row of a bucket lies upstream.
+func (p *Proxy) bucketPlace(ix *index, bucket string) (place, error) {
+	folder, err := p.bucketFolder(ix.keys, bucket)
+	return place{bucket: bucket, name: folder + bucketObject}, err
+}
+
+// changeBucket lets change alter the row of a bucket.
+func (p *Proxy) changeBucket(rq *request, change func(*bucketRow) error) error {
+	unlock, err := p.locks.lock(rq.Context(), rq.bucket)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	b, err := rq.ix.findBucket(rq.bucket)
+	if err != nil {
+		return err
+	}
+	if err := change(b); err != nil {
+		return err
+	}
+	return p.keepBucket(rq.Context(), rq.ix, rq.bucket, b)
+}
+
+func (p *Proxy) headBucket(w http.ResponseWriter, rq *request) error {
+	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
+		return err
+	}
+	w.Header().Set("X-Amz-Bucket-Region", p.region)
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (p *Proxy) deleteBucket(w http.ResponseWriter, rq *request) error {
+	p.buckets.Lock() // nothing is written while the bucket is found to be empty
+	defer p.buckets.Unlock()
+	unlock, err := p.locks.lock(rq.Context(), rq.bucket)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	b, err := rq.ix.findBucket(rq.bucket)
+	if err != nil {
+		return err
+	}
+	err = rq.ix.scan(prefixKey(rowObject, rq.bucket, ""), nil, func([]byte, func(any) error) (bool, error) {
+		return false, errBucketNotEmpty
+	})
+	if err != nil {
+		return err
+	}
+	if err := p.abortUploads(rq.Context(), rq.ix, rq.bucket); err != nil {
+		return err
+	}
+	at, err := p.bucketPlace(rq.ix, rq.bucket)
+	if err != nil {
+		return err
+	}
+	err = p.write(rq.Context(), rq.ix, at, b.Generation, true, func(ctx context.Context) error {
+		return p.bucket.Delete(ctx, at.name)
+	}, func(c *change) error {
+		c.delete(bucketKey(rq.bucket))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+type locationResult struct {
+	XMLName  xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ LocationConstraint"`
+	Location string   `xml:",chardata"`
+}
+
+func (p *Proxy) getBucketLocation(w http.ResponseWriter, rq *request) error {
+	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
+		return err
+	}
+	var out locationResult
+	if p.region != "us-east-1" {
+		out.Location = p.region
+	}
+	return writeXML(w, http.StatusOK, out)
+}

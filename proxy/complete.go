@@ -1,0 +1,313 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"coffer/seal"
+	"coffer/upstream"
+)
+
+type completeRequest struct {
+	XMLName xml.Name       `xml:"CompleteMultipartUpload"`
+	Parts   []completePart `xml:"Part"`
+}
+
+type completePart struct {
+	PartNumber        int
+	ETag              string
+	ChecksumCRC32     string
+	ChecksumCRC32C    string
+	ChecksumCRC64NVME string
+	ChecksumSHA1      string
+	ChecksumSHA256    string
+}
+
+// checksum is what the client says of the part by an algorithm, "" if nothing.
+func (c *completePart) checksum(a algorithm) string {
+	switch a {
+	case algCRC32:
+		return c.ChecksumCRC32
+	case algCRC32C:
+		return c.ChecksumCRC32C
+	case algCRC64NVME:
+		return c.ChecksumCRC64NVME
+	case algSHA1:
+		return c.ChecksumSHA1
+	default:
+		return c.ChecksumSHA256
+	}
+}
+
+type completeResult struct {
+	XMLName  xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ CompleteMultipartUploadResult"`
+	Location text
+	Bucket   string
+	Key      text
+	ETag     string
+	checksumXML
+}
+
+// checksumXML is a checksum as it stands in many answers.
+type checksumXML struct {
+	ChecksumCRC32     string `xml:",omitempty"`
+	ChecksumCRC32C    string `xml:",omitempty"`
+	ChecksumCRC64NVME string `xml:",omitempty"`
+	ChecksumSHA1      string `xml:",omitempty"`
+	ChecksumSHA256    string `xml:",omitempty"`
+	ChecksumType      string `xml:",omitempty"`
+}
+
+func newChecksumXML(a algorithm, value, kind string) checksumXML {
+	c := checksumXML{ChecksumType: kind}
+	switch a {
+	case algCRC32:
+		c.ChecksumCRC32 = value
+	case algCRC32C:
+		c.ChecksumCRC32C = value
+	case algCRC64NVME:
+		c.ChecksumCRC64NVME = value
+	case algSHA1:
+		c.ChecksumSHA1 = value
+	case algSHA256:
+		c.ChecksumSHA256 = value
+	}
+	return c
+}
+
+func (p *Proxy) completeUpload(w http.ResponseWriter, rq *request) error {
+	b, err := rq.ix.findBucket(rq.bucket)
+	if err != nil {
+		return err
+	}
+	t := &target{ix: rq.ix, bucket: rq.bucket, key: rq.key, row: b}
+	if t.cond, err = readWriteCondition(rq.Header); err != nil {
+		return err
+	}
+	var in completeRequest
+	if err := p.readXML(&request{Request: withoutObjectChecksum(rq.Request), pay: rq.pay}, &in); err != nil {
+		return err
+	}
+	id := rq.query.Get("uploadId")
+	unlock, err := p.locks.lock(rq.Context(), "upload "+id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	u, err := rq.ix.findUpload(rq.bucket, rq.key, id)
+	if err != nil {
+		return err
+	}
+	r, err := p.complete(rq, t, u, in.Parts)
+	if err != nil {
+		return err
+	}
+	if u.Version != "" {
+		w.Header().Set("X-Amz-Version-Id", u.Version)
+	}
+	w.Header().Set("X-Amz-Server-Side-Encryption", "AES256")
+	out := completeResult{
+		Location: newText("http://" + rq.Host + rq.URL.EscapedPath()),
+		Bucket:   rq.bucket, Key: newText(rq.key), ETag: quote(r.ETag),
+	}
+	if c, ok := r.checksum(); ok {
+		out.checksumXML = newChecksumXML(algorithm(c.Algo), c.Value, c.Type)
+	}
+	return writeXML(w, http.StatusOK, out)
+}
+
+// withoutObjectChecksum hides the checksum headers of a Complete: they speak of
+// the object, not of the body of the request.
+func withoutObjectChecksum(r *http.Request) *http.Request {
+	c := r.Clone(r.Context())
+	for _, a := range algorithms {
+		c.Header.Del(a.header())
+	}
+	c.Header.Del("X-Amz-Sdk-Checksum-Algorithm")
+	return c
+}
+
+// complete joins the parts that the client lists.
+func (p *Proxy) complete(rq *request, t *target, u *uploadRow, list []completePart) (*row, error) {
+	all, err := rq.ix.uploadParts(u.ID)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := chooseParts(all, list)
+	if err != nil {
+		return nil, err
+	}
+	r := &row{
+		Envelope: u.Envelope, Headers: u.Headers, Meta: u.Meta, Tags: u.Tags, Header: u.Header,
+		PartCount: len(parts), Modified: p.now().UnixNano(), Retention: u.Retention, Hold: u.Hold,
+	}
+	if err := p.sumParts(r, u, parts, rq.Header); err != nil {
+		return nil, err
+	}
+	key, err := seal.OpenObjectKey(rq.ix.keys, u.Header, "")
+	if err != nil {
+		return nil, err
+	}
+	r.Object = key.ID()
+	at, err := p.place(rq.ix, t.bucket, t.key, u.Version)
+	if err != nil {
+		return nil, err
+	}
+	table := make([]seal.Part, len(parts))
+	for i, part := range parts {
+		sum, _ := base64.StdEncoding.DecodeString(part.Checksum) // it was encoded here
+		table[i] = seal.Part{Number: part.Number, Size: part.Size, Salt: part.Salt, MD5: part.MD5, Checksum: sum}
+	}
+	done, err := p.completedBefore(rq, t, at, r)
+	if err == nil && done == nil {
+		err = p.replace(rq.Context(), t, at, r, table, func(ctx context.Context) error {
+			return p.join(ctx, at, u, r, key, parts, table)
+		})
+		done = r
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := rq.ix.change()
+	c.dropUpload(t.bucket, t.key, u.ID, all)
+	if err := c.commit(); err != nil {
+		return nil, err
+	}
+	return done, p.removeSpool(all)
+}
+
+// completedBefore finds the object of an upload whose Complete the upstream took
+// but the index, or the client, did not hear of.
+func (p *Proxy) completedBefore(rq *request, t *target, at place, r *row) (*row, error) {
+	if err := p.settleKey(rq.Context(), rq.ix, t.bucket, t.key); err != nil {
+		return nil, err
+	}
+	now, err := rq.ix.version(t.bucket, t.key, (&row{Version: at.version}).versionID())
+	if err != nil || now == nil || now.Object != r.Object {
+		return nil, err
+	}
+	return now, nil
+}
+
+// chooseParts finds the parts that the client lists among those that were stored.
+func chooseParts(all []partRow, list []completePart) ([]partRow, error) {
+	if len(list) == 0 || len(list) > upstream.MaxParts {
+		return nil, errMalformedXML
+	}
+	stored := make(map[int]partRow, len(all))
+	for _, part := range all {
+		stored[part.Number] = part
+	}
+	var parts []partRow
+	for i, c := range list {
+		if i > 0 && c.PartNumber <= list[i-1].PartNumber {
+			return nil, errInvalidPartOrder
+		}
+		part, ok := stored[c.PartNumber]
+		if !ok || unquote(c.ETag) != part.ETag {
+			return nil, errInvalidPart
+		}
+		if sum := c.checksum(part.Algo); sum != "" && sum != part.Checksum {
+			return nil, errInvalidPart
+		}
+		parts = append(parts, part)
+	}
+	for _, part := range parts[:len(parts)-1] {
+		if part.Size < upstream.MinPart {
+			return nil, errEntityTooSmall
+		}
+	}
+	return parts, nil
+}
+
+// sumParts computes size, ETag and checksum of the object, and compares them with
+// what the client expects.
+func (p *Proxy) sumParts(r *row, u *uploadRow, parts []partRow, h http.Header) error {
+	etag := md5.New()
+	sums := make([]sized, len(parts))
+	alg, same := parts[0].Algo, true
+	for i, part := range parts {
+		r.Size += part.Size
+		etag.Write(part.MD5)
+		sums[i] = sized{part.Checksum, part.Size}
+		same = same && part.Algo == alg
+	}
+	r.ETag = fmt.Sprintf("%s-%d", hex.EncodeToString(etag.Sum(nil)), len(parts))
+	if p.opaque {
+		r.ETag = strings.TrimSuffix(p.newETag(), "1") + strconv.Itoa(len(parts))
+	}
+	if s := h.Get("X-Amz-Mp-Object-Size"); s != "" {
+		if n, err := strconv.ParseInt(s, 10, 64); err != nil || n != r.Size {
+			return errInvalidRequest.saying("The provided 'x-amz-mp-object-size' header value does not match what was computed.")
+		}
+	}
+	if !same {
+		return nil // parts by different checksums have none together
+	}
+	kind := u.Type
+	if kind == "" {
+		kind = typeComposite
+		if alg == algCRC64NVME {
+			kind = typeFull
+		}
+	}
+	sum, err := combine(alg, kind, sums)
+	if err != nil {
+		return err
+	}
+	if want := h.Get(alg.header()); want != "" && strings.TrimSuffix(want, fmt.Sprintf("-%d", len(parts))) != sum {
+		return errBadDigest.saying("The %s you specified did not match the calculated checksum.", alg)
+	}
+	if kind == typeComposite {
+		sum = fmt.Sprintf("%s-%d", sum, len(parts))
+	}
+	r.Checksums = []seal.Checksum{{Type: kind, Algo: string(alg), Value: sum}}
+	return nil
+}
+
+// join sends the footer, behind the last part if that lies in the spool, and
+// makes the object visible.
+func (p *Proxy) join(ctx context.Context, at place, u *uploadRow, r *row, key *seal.ObjectKey, parts []partRow, table []seal.Part) error {
+	footer, err := key.Footer(table, r.record(at))
+	if err != nil {
+		return err
+	}
+	var pieces []upstream.Part
+	for i, part := range parts {
+		r.Sealed += table[i].Sealed()
+		if part.Spool == "" {
+			pieces = append(pieces, upstream.Part{Number: part.Number, ETag: part.Upstream})
+		}
+	}
+	r.Sealed += int64(len(footer))
+	last := parts[len(parts)-1]
+	number, size := last.Number+1, int64(len(footer))
+	body := io.Reader(bytes.NewReader(footer))
+	if last.Spool != "" {
+		f, err := os.Open(filepath.Join(p.spoolDir(), last.Spool))
+		if err != nil {
+			return fmt.Errorf("opening the spool: %w", err)
+		}
+		defer f.Close()
+		number, size = last.Number, size+table[len(table)-1].Sealed()
+		body = io.MultiReader(f, body)
+	}
+	etag, err := p.bucket.PutPart(ctx, at.name, u.Upstream, number, body, size)
+	if err != nil {
+		return err
+	}
+	pieces = append(pieces, upstream.Part{Number: number, ETag: etag})
+	_, err = p.bucket.CompleteMultipart(ctx, at.name, u.Upstream, pieces, upstream.PutOptions{})
+	return err
+}

@@ -1,0 +1,88 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// etagIn reports whether a list of an If-Match header names etag.
+func etagIn(list, etag string) bool {
+	for part := range strings.SplitSeq(list, ",") {
+		part = strings.TrimPrefix(strings.TrimSpace(part), "W/")
+		if part == "*" || unquote(part) == etag {
+			return true
+		}
+	}
+	return false
+}
+
+// checkRead holds the conditions of a GET or HEAD against r (RFC 9110, 13.2.2).
+func checkRead(h http.Header, r *row) error {
+	return checkConditions(h, "", r, errNotModified)
+}
+
+// checkCopySource holds the conditions on the source of a copy against it.
+func checkCopySource(h http.Header, r *row) error {
+	return checkConditions(h, "X-Amz-Copy-Source-", r, errPreconditionFailed)
+}
+
+func checkConditions(h http.Header, prefix string, r *row, unchanged error) error {
+	modified := r.modified().Truncate(time.Second)
+	if v := h.Get(prefix + "If-Match"); v != "" {
+		if !etagIn(v, r.ETag) {
+			return errPreconditionFailed.saying("The condition %sIf-Match did not hold.", prefix)
+		}
+	} else if t, err := http.ParseTime(h.Get(prefix + "If-Unmodified-Since")); err == nil && modified.After(t) {
+		return errPreconditionFailed.saying("The condition %sIf-Unmodified-Since did not hold.", prefix)
+	}
+	if v := h.Get(prefix + "If-None-Match"); v != "" {
+		if etagIn(v, r.ETag) {
+			return unchanged
+		}
+	} else if t, err := http.ParseTime(h.Get(prefix + "If-Modified-Since")); err == nil && !modified.After(t) {
+		return unchanged
+	}
+	return nil
+}
+
+// writeCondition is what a PUT, a Complete or a copy demands of the object that
+// it replaces.
+type writeCondition struct {
+	absent bool   // If-None-Match: *
+	match  string // If-Match
+}
+
+func readWriteCondition(h http.Header) (writeCondition, error) {
+	c := writeCondition{match: h.Get("If-Match")}
+	switch v := strings.TrimSpace(h.Get("If-None-Match")); v {
+	case "":
+	case "*", `"*"`:
+		c.absent = true
+	default:
+		return c, errNotImplemented.saying("If-None-Match takes only * here.")
+	}
+	return c, nil
+}
+
+// check compares with the newest version r, which may be nil or a delete marker.
+// The caller holds the lock of the key.
+func (c writeCondition) check(r *row) error {
+	there := r != nil && !r.Marker
+	if c.absent && there {
+		return errPreconditionFailed.saying("The condition If-None-Match did not hold.")
+	}
+	if c.match == "" {
+		return nil
+	}
+	if !there {
+		if strings.TrimSpace(c.match) == "*" {
+			return errPreconditionFailed.saying("The condition If-Match did not hold.")
+		}
+		return errNoSuchKey
+	}
+	if !etagIn(c.match, r.ETag) {
+		return errPreconditionFailed.saying("The condition If-Match did not hold.")
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package proxy
+
+import (
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxUserMeta = 2 << 10 // bytes in names and values of x-amz-meta-*
+	maxTags     = 10
+	metaPrefix  = "X-Amz-Meta-"
+)
+
+// kept are the headers of a PUT that an object keeps and a GET gives back.
+var kept = []string{
+	"Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type", "Expires",
+	"X-Amz-Website-Redirect-Location", "X-Amz-Storage-Class",
+}
+
+var storageClasses = []string{
+	"STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE", "GLACIER_IR", "EXPRESS_ONEZONE",
+}
+
+// attributes are what a client gives an object beside its bytes.
+type attributes struct {
+	headers map[string]string // of kept, lower case
+	meta    map[string]string // user metadata, without x-amz-meta-
+	tags    map[string]string
+	lock    lockRequest
+}
+
+// readAttributes reads them from the headers of a request.
+func readAttributes(h http.Header) (attributes, error) {
+	a := attributes{headers: make(map[string]string), meta: make(map[string]string)}
+	if err := refuseForeignEncryption(h); err != nil {
+		return a, err
+	}
+	for _, name := range kept {
+		v := h.Get(name)
+		if name == "Content-Encoding" {
+			v = strings.Join(slices.DeleteFunc(splitList(v), func(s string) bool { return strings.EqualFold(s, "aws-chunked") }), ", ")
+		}
+		if name == "X-Amz-Storage-Class" {
+			if v != "" && !slices.Contains(storageClasses, v) {
+				return a, &failure{code: "InvalidStorageClass", status: 400, message: "The storage class you specified is not valid."}
+			}
+			if v == "STANDARD" {
+				continue
+			}
+		}
+		if v != "" {
+			a.headers[strings.ToLower(name)] = v
+		}
+	}
+	size := 0
+	for name, values := range h {
+		rest, ok := strings.CutPrefix(name, metaPrefix)
+		if !ok {
+			continue
+		}
+		v := strings.Join(values, ",")
+		a.meta[strings.ToLower(rest)] = v
+		size += len(rest) + len(v)
+	}
+	if size > maxUserMeta {
+		return a, errMetadataTooLarge
+	}
+	var err error
+	if a.tags, err = parseTagHeader(h.Get("X-Amz-Tagging")); err != nil {
+		return a, err
+	}
+	a.lock, err = readLock(h)
+	return a, err
+}
+
+// refuseForeignEncryption answers requests for encryption that coffer does not
+// do. SSE-S3 it does, and more: every object is encrypted.
+func refuseForeignEncryption(h http.Header) error {
+	if v := h.Get("X-Amz-Server-Side-Encryption"); v != "" && v != "AES256" {
+		if v != "aws:kms" && v != "aws:kms:dsse" {
+			return errInvalidArgument.saying("The encryption method specified is not supported")
+		}
+		return errNotImplemented.saying("Encryption with keys of a KMS is not implemented: every object is encrypted under your own key.")
+	}
+	for name := range h {
+		if strings.HasPrefix(name, "X-Amz-Server-Side-Encryption-Customer-") ||
+			strings.HasPrefix(name, "X-Amz-Copy-Source-Server-Side-Encryption-Customer-") {
+			return errNotImplemented.saying("Encryption with keys of the client is not implemented: every object is encrypted under your own key.")
+		}
+	}
+	return nil
+}
+
+// parseTagHeader reads x-amz-tagging, a URL query.
+func parseTagHeader(s string) (map[string]string, error) {
+	if s == "" {
+		return nil, nil
+	}
+	q, err := url.ParseQuery(s)
+	if err != nil {
+		return nil, errInvalidArgument.saying("The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.")
+	}
+	tags := make(map[string]string, len(q))
+	for name, values := range q {
+		if len(values) != 1 {
+			return nil, errInvalidTag.saying("Cannot provide multiple Tags with the same key")
+		}
+		tags[name] = values[0]
+	}
+	return tags, checkTags(tags)
+}
+
+func checkTags(tags map[string]string) error {
+	if len(tags) > maxTags {
+		return &failure{code: "BadRequest", status: 400, message: "Object tags cannot be greater than 10"}
+	}
+	for name, value := range tags {
+		switch {
+		case name == "" || len([]rune(name)) > 128:
+			return errInvalidTag.saying("The TagKey you have provided is invalid")
+		case len([]rune(value)) > 256:
+			return errInvalidTag.saying("The TagValue you have provided is invalid")
+		}
+	}
+	return nil
+}
+
+// quote writes an ETag as HTTP wants it.
+func quote(etag string) string { return `"` + etag + `"` }
+
+// unquote reads an ETag with or without quotes.
+func unquote(s string) string { return strings.Trim(strings.TrimSpace(s), `"`) }
+
+// httpTime writes a time for Last-Modified.
+func httpTime(t time.Time) string { return t.UTC().Format(http.TimeFormat) }
+
+// overrides are the query parameters of a GET that replace headers of the answer.
+var overrides = map[string]string{
+	"response-cache-control":       "Cache-Control",
+	"response-content-disposition": "Content-Disposition",
+	"response-content-encoding":    "Content-Encoding",
+	"response-content-language":    "Content-Language",
+	"response-content-type":        "Content-Type",
+	"response-expires":             "Expires",
+}
+
+// describe sets the headers that GET and HEAD share.
+func describe(h http.Header, r *row, rq *request, versioned bool) {
+	for name, v := range r.Headers {
+		h.Set(name, v)
+	}
+	if r.Headers["content-type"] == "" {
+		h.Set("Content-Type", "binary/octet-stream")
+	}
+	for name, v := range r.Meta {
+		h[http.CanonicalHeaderKey(metaPrefix+name)] = []string{v}
+	}
+	for name, header := range overrides {
+		if v := rq.query.Get(name); v != "" {
+			h.Set(header, v)
+		}
+	}
+	h.Set("Etag", quote(r.ETag))
+	h.Set("Last-Modified", httpTime(r.modified()))
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("X-Amz-Server-Side-Encryption", "AES256")
+	if versioned {
+		h.Set("X-Amz-Version-Id", r.versionID())
+	}
+	if len(r.Tags) > 0 {
+		h.Set("X-Amz-Tagging-Count", strconv.Itoa(len(r.Tags)))
+	}
+	if r.Retention != nil {
+		h.Set("X-Amz-Object-Lock-Mode", r.Retention.Mode)
+		h.Set("X-Amz-Object-Lock-Retain-Until-Date", time.Unix(r.Retention.Until, 0).UTC().Format(time.RFC3339))
+	}
+	if r.Hold {
+		h.Set("X-Amz-Object-Lock-Legal-Hold", "ON")
+	}
+}
+
+// describeChecksum sets the checksum headers, when asked for.
+func describeChecksum(h http.Header, r *row) {
+	c, ok := r.checksum()
+	if !ok {
+		return
+	}
+	h.Set("X-Amz-Checksum-"+c.Algo, c.Value)
+	h.Set("X-Amz-Checksum-Type", c.Type)
+}
+
+// apply gives the row the attributes of a.
+func (r *row) apply(a attributes) {
+	r.Headers, r.Meta, r.Tags = a.headers, a.meta, a.tags
+}
+
+// sortedNames returns the keys of m in order.
+func sortedNames[V any](m map[string]V) []string {
+	return slices.Sorted(maps.Keys(m))
+}

@@ -1,0 +1,195 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const maxKey = 1024 // bytes in the key of an object
+
+// request is an authenticated request on its way through a handler.
+type request struct {
+	*http.Request
+	id     string // x-amz-request-id
+	op     *operation
+	bucket string
+	key    string // any bytes
+	query  url.Values
+	who    *identity
+	pay    payload
+	ix     *index
+}
+
+// answer watches what is sent, for the log, and to know whether an error can
+// still be told.
+type answer struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	status  int
+	sent    int64
+}
+
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	a.extend()
+	n, err := a.ResponseWriter.Write(b)
+	a.sent += int64(n)
+	return n, err
+}
+
+// extend gives the client bodyTimeout from now to take more of the answer.
+func (a *answer) extend() {
+	_ = a.control.SetWriteDeadline(time.Now().Add(bodyTimeout)) // not every ResponseWriter has one
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// ServeHTTP answers one S3 request. It panics with [http.ErrAbortHandler] to cut
+// the connection when something fails after the first byte of an answer.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := p.now()
+	a := &answer{ResponseWriter: w, control: http.NewResponseController(w)}
+	rq := &request{Request: r, id: newRequestID(), query: r.URL.Query(), op: unknownOperation}
+	h := w.Header()
+	h.Set("X-Amz-Request-Id", rq.id)
+	h.Set("X-Amz-Id-2", rq.id)
+	h.Set("Server", "coffer")
+	p.metrics.running.Inc()
+	defer p.metrics.running.Dec()
+	guard(a, r)
+	err := p.serve(a, rq)
+	if err != nil {
+		err = p.sendError(a, rq, err)
+	}
+	p.account(a, rq, p.now().Sub(start), err)
+	if err != nil && a.status == status499 {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func newRequestID() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return strings.ToUpper(hex.EncodeToString(b[:]))
+}
+
+func (p *Proxy) serve(w http.ResponseWriter, rq *request) error {
+	var err error
+	if rq.bucket, rq.key, err = p.target(rq.Request); err != nil {
+		return err
+	}
+	if rq.Method == http.MethodOptions {
+		return p.preflight(w, rq)
+	}
+	if isPostForm(rq) {
+		return p.postForm(w, rq)
+	}
+	if rq.op, err = route(rq); err != nil {
+		_, _, denied := p.authenticate(rq.Request, rq.query)
+		return errors.Join(denied, err) // what an unknown client asked for is not its business
+	}
+	if rq.who, rq.pay, err = p.authenticate(rq.Request, rq.query); err != nil {
+		return err
+	}
+	if err := p.authorize(rq); err != nil {
+		return err
+	}
+	if rq.ix, err = p.open(rq.Context()); err != nil {
+		return err
+	}
+	if rq.bucket != "" {
+		p.allowOrigin(w, rq)
+	}
+	return rq.op.handle(p, w, rq)
+}
+
+// authorize holds a request to the rights of its access key.
+func (p *Proxy) authorize(rq *request) error {
+	if rq.bucket != "" && !rq.who.mayUse(rq.bucket) || rq.op.write && !rq.who.mayWrite() {
+		return errAccessDenied
+	}
+	return nil
+}
+
+// target finds the bucket and the key, in the path or with the bucket in the
+// host name.
+func (p *Proxy) target(r *http.Request) (bucket, key string, err error) {
+	u := p.pathStyle(r)
+	path := strings.TrimPrefix(u.Path, "/")
+	bucket, key, _ = strings.Cut(path, "/")
+	if len(key) > maxKey {
+		return "", "", errKeyTooLong
+	}
+	if bucket == "" && key != "" {
+		return "", "", errInvalidBucketName
+	}
+	return bucket, key, nil
+}
+
+// pathStyle is the URL of r with the bucket in the path.
+func (p *Proxy) pathStyle(r *http.Request) *url.URL {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.ToLower(host)
+	for _, domain := range p.domains {
+		bucket, ok := strings.CutSuffix(host, "."+domain)
+		if !ok || bucket == "" {
+			continue
+		}
+		u := *r.URL
+		u.Path = "/" + bucket + u.Path
+		if u.RawPath != "" {
+			u.RawPath = "/" + bucket + u.RawPath
+		}
+		return &u
+	}
+	return r.URL
+}
+
+// account counts and logs an answer. Names stay out of the log above Debug.
+func (p *Proxy) account(a *answer, rq *request, took time.Duration, err error) {
+	status := a.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	p.metrics.request(rq.op.name, status, took)
+	level := zap.InfoLevel
+	if status >= 500 {
+		level = zap.WarnLevel
+	}
+	fields := []zap.Field{
+		zap.String("id", rq.id), zap.String("operation", rq.op.name), zap.Int("status", status),
+		zap.Int64("sent", a.sent), zap.Duration("took", took),
+	}
+	if rq.who != nil {
+		fields = append(fields, zap.String("access_key", rq.who.key.ID))
+	}
+	var f *failure
+	if errors.As(err, &f) {
+		fields = append(fields, zap.String("code", f.code))
+		if f.cause != nil && status >= 500 || f.code == errCorrupt.code {
+			fields = append(fields, zap.Error(err), zap.String("bucket", rq.bucket), zap.String("key", rq.key))
+		}
+	}
+	p.log.Check(level, "request").Write(fields...)
+}

@@ -1,0 +1,297 @@
+package proxy
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	sigV4Algorithm = "AWS4-HMAC-SHA256"
+	amzDateLayout  = "20060102T150405Z"
+	maxSkew        = 15 * time.Minute
+	maxExpires     = 7 * 24 * time.Hour
+)
+
+// scope is what a signing key is good for: one day, one region, one service.
+type scope struct{ date, region, service string }
+
+func (s scope) String() string {
+	return s.date + "/" + s.region + "/" + s.service + "/aws4_request"
+}
+
+// signature is a parsed SigV4 authorisation, from the header or from the query.
+type signature struct {
+	accessKey string
+	scope     scope
+	signed    []string // names of the signed headers, lower case, sorted
+	value     []byte   // the signature itself
+	time      time.Time
+	expires   time.Duration // of a presigned URL; 0 in the header form
+	presigned bool
+}
+
+// signingKey derives the key that signs for s.
+func signingKey(secret string, s scope) []byte {
+	key := hmacSHA256([]byte("AWS4"+secret), s.date)
+	key = hmacSHA256(key, s.region)
+	key = hmacSHA256(key, s.service)
+	return hmacSHA256(key, "aws4_request")
+}
+
+func hmacSHA256(key []byte, data string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(data))
+	return h.Sum(nil)
+}
+
+func sha256Hex(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+// parseAuthorization reads "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=...,
+// Signature=..." and the time from X-Amz-Date or Date.
+func parseAuthorization(r *http.Request) (*signature, error) {
+	rest, ok := strings.CutPrefix(r.Header.Get("Authorization"), sigV4Algorithm)
+	if !ok || rest == "" || rest[0] != ' ' && rest[0] != ',' {
+		return nil, errInvalidArgument.saying("Unsupported Authorization Type")
+	}
+	fields := make(map[string]string, 3)
+	for _, field := range splitList(rest) {
+		name, value, ok := strings.Cut(field, "=")
+		if _, twice := fields[name]; !ok || twice {
+			return nil, errAuthHeaderMalformed
+		}
+		fields[name] = value
+	}
+	s, err := parseSignature(fields["Credential"], fields["SignedHeaders"], fields["Signature"])
+	if err != nil {
+		return nil, errAuthHeaderMalformed.because(err)
+	}
+	if s.time, err = requestTime(r.Header); err != nil {
+		return nil, errAccessDenied.saying("AWS authentication requires a valid Date or x-amz-date header")
+	}
+	return s, nil
+}
+
+// requestTime is when the client says that it signed.
+func requestTime(h http.Header) (time.Time, error) {
+	if s := h.Get("X-Amz-Date"); s != "" {
+		if t, err := time.Parse(amzDateLayout, s); err == nil {
+			return t, nil
+		}
+		return http.ParseTime(s)
+	}
+	return http.ParseTime(h.Get("Date"))
+}
+
+// parsePresigned reads the X-Amz-* parameters of a presigned URL.
+func parsePresigned(q url.Values) (*signature, error) {
+	if q.Get("X-Amz-Algorithm") != sigV4Algorithm {
+		return nil, errAuthQueryMalformed.saying(`X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"`)
+	}
+	s, err := parseSignature(q.Get("X-Amz-Credential"), q.Get("X-Amz-SignedHeaders"), q.Get("X-Amz-Signature"))
+	if err != nil {
+		return nil, errAuthQueryMalformed.because(err)
+	}
+	s.presigned = true
+	if s.time, err = time.Parse(amzDateLayout, q.Get("X-Amz-Date")); err != nil {
+		return nil, errAuthQueryMalformed.saying(`X-Amz-Date must be in the ISO8601 Long Format "yyyyMMdd'T'HHmmss'Z'"`)
+	}
+	seconds, err := strconv.ParseInt(q.Get("X-Amz-Expires"), 10, 64)
+	switch {
+	case err != nil:
+		return nil, errAuthQueryMalformed.saying("X-Amz-Expires should be a number")
+	case seconds < 0:
+		return nil, errAuthQueryMalformed.saying("X-Amz-Expires must be non-negative")
+	case seconds > int64(maxExpires/time.Second):
+		return nil, errAuthQueryMalformed.saying("X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds")
+	}
+	s.expires = time.Duration(seconds) * time.Second
+	return s, nil
+}
+
+// parseSignature reads the three fields that both forms share. The access key
+// may hold slashes; the four elements behind it may not.
+func parseSignature(credential, signed, value string) (*signature, error) {
+	parts := strings.Split(credential, "/")
+	n := len(parts)
+	if n < 5 || parts[n-1] != "aws4_request" || len(parts[n-4]) != 8 {
+		return nil, errAuthHeaderMalformed
+	}
+	s := &signature{
+		accessKey: strings.Join(parts[:n-4], "/"),
+		scope:     scope{date: parts[n-4], region: parts[n-3], service: parts[n-2]},
+		signed:    strings.Split(signed, ";"),
+	}
+	if !slices.Contains(s.signed, "host") || !slices.IsSorted(s.signed) {
+		return nil, errAuthHeaderMalformed
+	}
+	for _, name := range s.signed {
+		if name == "" || name != strings.ToLower(name) {
+			return nil, errAuthHeaderMalformed
+		}
+	}
+	var err error
+	if s.value, err = hex.DecodeString(value); err != nil || len(s.value) != sha256.Size {
+		return nil, errAuthHeaderMalformed
+	}
+	return s, nil
+}
+
+// checkTime refuses what was signed too long ago, or for another day.
+func (s *signature) checkTime(now time.Time) error {
+	if s.time.UTC().Format("20060102") != s.scope.date {
+		return errSignatureMismatch.saying("The date in the credential scope is not that of the request.")
+	}
+	if s.presigned {
+		if now.Add(maxSkew).Before(s.time) {
+			return errAccessDenied.saying("Request is not yet valid")
+		}
+		if now.After(s.time.Add(s.expires)) {
+			return errExpiredToken
+		}
+		return nil
+	}
+	if d := now.Sub(s.time); d > maxSkew || d < -maxSkew {
+		return errTimeSkewed
+	}
+	return nil
+}
+
+// checkHeaders refuses a request with an X-Amz- header that is not signed:
+// whoever sits between could have put it there.
+func (s *signature) checkHeaders(h http.Header) error {
+	for name := range h {
+		name = strings.ToLower(name)
+		if strings.HasPrefix(name, "x-amz-") && !slices.Contains(s.signed, name) && name != "x-amz-content-sha256" {
+			return errHeadersNotSigned
+		}
+	}
+	if !s.presigned && h.Get("X-Amz-Content-Sha256") != "" && !slices.Contains(s.signed, "x-amz-content-sha256") {
+		return errHeadersNotSigned
+	}
+	return nil
+}
+
+// verify reports whether r was signed with secret; key is the signing key, for
+// the chunks that follow. payload is the hash that the request declares.
+func (s *signature) verify(r *http.Request, secret, payload string) (key []byte, ok bool) {
+	key = signingKey(secret, s.scope)
+	for _, path := range canonicalPaths(r.URL) {
+		request := strings.Join([]string{
+			r.Method, path, canonicalQuery(r.URL.RawQuery), canonicalHeaders(r, s.signed),
+			strings.Join(s.signed, ";"), payload,
+		}, "\n")
+		want := hmacSHA256(key, stringToSign(s.time, s.scope, request))
+		ok = hmac.Equal(want, s.value) || ok
+	}
+	return key, ok
+}
+
+func stringToSign(t time.Time, s scope, request string) string {
+	return sigV4Algorithm + "\n" + t.UTC().Format(amzDateLayout) + "\n" + s.String() + "\n" + sha256Hex(request)
+}
+
+// canonicalPaths are the forms of the path that the client may have signed: the
+// bytes encoded as AWS says, and what came over the wire, for clients that also
+// encode a slash or leave more characters as they are.
+func canonicalPaths(u *url.URL) []string {
+	path := u.Path
+	if path == "" {
+		path = "/"
+	}
+	canonical := awsEncode(path, false)
+	if wire := u.EscapedPath(); wire != canonical && wire != "" {
+		return []string{canonical, wire}
+	}
+	return []string{canonical}
+}
+
+// canonicalQuery sorts the parameters by name and value, without the signature.
+func canonicalQuery(raw string) string {
+	var pairs [][2]string
+	for part := range strings.SplitSeq(raw, "&") {
+		if part == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(part, "=")
+		if n, err := url.QueryUnescape(name); err == nil {
+			name = n
+		}
+		if v, err := url.QueryUnescape(value); err == nil {
+			value = v
+		}
+		if name == "X-Amz-Signature" {
+			continue
+		}
+		pairs = append(pairs, [2]string{awsEncode(name, true), awsEncode(value, true)})
+	}
+	slices.SortFunc(pairs, func(a, b [2]string) int {
+		if c := strings.Compare(a[0], b[0]); c != 0 {
+			return c
+		}
+		return strings.Compare(a[1], b[1])
+	})
+	var b strings.Builder
+	for i, pair := range pairs {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(pair[0] + "=" + pair[1])
+	}
+	return b.String()
+}
+
+// canonicalHeaders are the signed headers, each on a line of its own.
+func canonicalHeaders(r *http.Request, signed []string) string {
+	var b strings.Builder
+	for _, name := range signed {
+		values := r.Header.Values(name)
+		switch {
+		case name == "host":
+			values = []string{r.Host}
+		case name == "content-length" && len(values) == 0 && r.ContentLength >= 0:
+			values = []string{strconv.FormatInt(r.ContentLength, 10)}
+		case name == "transfer-encoding" && len(values) == 0:
+			values = r.TransferEncoding
+		}
+		b.WriteString(name + ":")
+		for i, v := range values {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteString(strings.Join(strings.Fields(v), " "))
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// awsEncode percent-encodes all but the unreserved characters of RFC 3986, and
+// the slash unless all is set.
+func awsEncode(s string, all bool) string {
+	const upper = "0123456789ABCDEF"
+	var b strings.Builder
+	b.Grow(len(s))
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
+			c == '-', c == '.', c == '_', c == '~', c == '/' && !all:
+			b.WriteByte(c)
+		default:
+			b.WriteByte('%')
+			b.WriteByte(upper[c>>4])
+			b.WriteByte(upper[c&15])
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,161 @@
+package proxy
+
+import (
+	"encoding/xml"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+type listPartsResult struct {
+	XMLName           xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListPartsResult"`
+	Bucket            string
+	Key               text
+	UploadID          string `xml:"UploadId"`
+	Initiator         *owner
+	Owner             *owner
+	StorageClass      string
+	PartNumberMarker  int
+	NextMarker        int `xml:"NextPartNumberMarker"`
+	MaxParts          int
+	IsTruncated       bool
+	ChecksumAlgorithm string          `xml:",omitempty"`
+	ChecksumType      string          `xml:",omitempty"`
+	Parts             []listPartEntry `xml:"Part"`
+}
+
+type listPartEntry struct {
+	PartNumber   int
+	LastModified timestamp
+	ETag         string
+	Size         int64
+	checksumXML
+}
+
+// listParts lists the parts of an upload that were acknowledged.
+func (p *Proxy) listParts(w http.ResponseWriter, rq *request) error {
+	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
+		return err
+	}
+	u, err := rq.ix.findUpload(rq.bucket, rq.key, rq.query.Get("uploadId"))
+	if err != nil {
+		return err
+	}
+	l, err := readListing(map[string][]string{"max-keys": rq.query["max-parts"], "encoding-type": rq.query["encoding-type"]})
+	if err != nil {
+		return err
+	}
+	marker := 0
+	if s := rq.query.Get("part-number-marker"); s != "" {
+		if marker, err = strconv.Atoi(s); err != nil || marker < 0 {
+			return errInvalidArgument.saying("Argument part-number-marker must be an integer between 0 and 2147483647")
+		}
+	}
+	parts, err := rq.ix.uploadParts(u.ID)
+	if err != nil {
+		return err
+	}
+	out := listPartsResult{
+		Bucket: rq.bucket, Key: l.encode(rq.key), UploadID: u.ID, Initiator: ownerOf(rq.who), Owner: ownerOf(rq.who),
+		StorageClass: (&row{Headers: u.Headers}).storageClass(), PartNumberMarker: marker, MaxParts: l.max,
+		ChecksumAlgorithm: string(u.Algorithm), ChecksumType: u.Type,
+	}
+	for _, part := range parts {
+		if part.Number <= marker {
+			continue
+		}
+		if len(out.Parts) == l.max {
+			out.IsTruncated = true
+			break
+		}
+		entry := listPartEntry{PartNumber: part.Number, LastModified: timestamp(time.Unix(0, part.Modified)), ETag: quote(part.ETag), Size: part.Size}
+		if u.Algorithm != "" {
+			entry.checksumXML = newChecksumXML(part.Algo, part.Checksum, "")
+		}
+		out.Parts = append(out.Parts, entry)
+		out.NextMarker = part.Number
+	}
+	return writeXML(w, http.StatusOK, out)
+}
+
+type listUploadsResult struct {
+	XMLName            xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListMultipartUploadsResult"`
+	Bucket             string
+	KeyMarker          text
+	UploadIDMarker     string `xml:"UploadIdMarker"`
+	NextKeyMarker      *text  `xml:",omitempty"`
+	NextUploadIDMarker string `xml:"NextUploadIdMarker,omitempty"`
+	Prefix             text
+	Delimiter          *text  `xml:",omitempty"`
+	EncodingType       string `xml:",omitempty"`
+	MaxUploads         int
+	IsTruncated        bool
+	Uploads            []uploadEntry `xml:"Upload"`
+	CommonPrefixes     []commonPrefix
+}
+
+type uploadEntry struct {
+	Key               text
+	UploadID          string `xml:"UploadId"`
+	Initiator         *owner
+	Owner             *owner
+	StorageClass      string
+	Initiated         timestamp
+	ChecksumAlgorithm string `xml:",omitempty"`
+	ChecksumType      string `xml:",omitempty"`
+}
+
+// listUploads lists the unfinished uploads of a bucket, by key and then by id.
+func (p *Proxy) listUploads(w http.ResponseWriter, rq *request) error {
+	q := rq.query
+	l, err := readListing(map[string][]string{
+		"max-keys": q["max-uploads"], "encoding-type": q["encoding-type"], "prefix": q["prefix"], "delimiter": q["delimiter"],
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
+		return err
+	}
+	keyMarker, idMarker := q.Get("key-marker"), q.Get("upload-id-marker")
+	out := listUploadsResult{
+		Bucket: rq.bucket, KeyMarker: l.encode(keyMarker), UploadIDMarker: idMarker, Prefix: l.encode(l.prefix),
+		EncodingType: l.encoding, MaxUploads: l.max,
+	}
+	if l.delimiter != "" {
+		d := l.encode(l.delimiter)
+		out.Delimiter = &d
+	}
+	lastKey, lastID := "", ""
+	err = rq.ix.eachUpload(rq.bucket, prefixKey(rowUpload, rq.bucket, l.prefix), func(_, key string, u *uploadRow) (bool, error) {
+		common := l.common(key)
+		switch {
+		case len(key) < len(l.prefix) || key[:len(l.prefix)] != l.prefix:
+			return false, nil
+		case key < keyMarker, key == keyMarker && (idMarker == "" || u.ID <= idMarker), common != "" && (common == lastKey || common <= keyMarker):
+			return true, nil
+		case len(out.Uploads)+len(out.CommonPrefixes) == l.max:
+			out.IsTruncated = l.max > 0
+			return false, nil
+		case common != "":
+			out.CommonPrefixes = append(out.CommonPrefixes, commonPrefix{l.encode(common)})
+			lastKey, lastID = common, ""
+			return true, nil
+		}
+		out.Uploads = append(out.Uploads, uploadEntry{
+			Key: l.encode(key), UploadID: u.ID, Initiator: ownerOf(rq.who), Owner: ownerOf(rq.who),
+			StorageClass: (&row{Headers: u.Headers}).storageClass(), Initiated: timestamp(time.Unix(0, u.Started)),
+			ChecksumAlgorithm: string(u.Algorithm), ChecksumType: u.Type,
+		})
+		lastKey, lastID = key, u.ID
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	if out.IsTruncated {
+		next := l.encode(lastKey)
+		out.NextKeyMarker, out.NextUploadIDMarker = &next, lastID
+	}
+	return writeXML(w, http.StatusOK, out)
+}
