@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"go.uber.org/zap"
@@ -106,7 +107,7 @@ func (s *Server) followCommit(ctx context.Context, sn snapshot, r *registration)
 	if n, in := h.node(s.c.NodeID); in && (ep == nil || ep.public != n.Public) {
 		return s.unauthorised("commit") // it names a key that this node did not make
 	}
-	how, ok := s.right(t, sn, r)
+	how, ok := s.right(t, sn, r, h)
 	if !ok {
 		return s.unauthorised("commit")
 	}
@@ -119,9 +120,9 @@ func (s *Server) followCommit(ctx context.Context, sn snapshot, r *registration)
 }
 
 // right says by what right r may replace what the ledger has, and whether it may.
-func (s *Server) right(t *tally, sn snapshot, r *registration) (how, bool) {
+func (s *Server) right(t *tally, sn snapshot, r *registration, h *Header) (how, bool) {
 	if t.current == (Epoch{}) {
-		return howFirst, true
+		return howFirst, !t.gone || h.Again
 	}
 	if before := t.epochs[r.Before]; before != nil && before.committed && len(r.Old) != 0 &&
 		verify(before.proof, succeedMessage(r.Record), r.Old) {
@@ -197,14 +198,14 @@ func (s *Server) followEnds(ctx context.Context, sn snapshot, t *tally) error {
 	if err := s.followDisable(ctx, sn, t); err != nil {
 		return err
 	}
-	ends, later := s.ended(sn, t)
+	ends, next := s.ended(sn, t)
 	for _, e := range ends {
 		err := s.ledger.append(ctx, &entry{Kind: entryEnd, UID: sn.uid, Epoch: e, Own: s.now(), Feed: sn.feed})
 		if err != nil {
 			return err
 		}
 	}
-	s.again(sn.uid, later)
+	s.again(sn.uid, next)
 	return s.shred(ctx, sn.uid)
 }
 
@@ -224,39 +225,56 @@ func (s *Server) followDisable(ctx context.Context, sn snapshot, t *tally) error
 	return nil
 }
 
-// ended returns the epochs that are over. later says that the state wants more
-// ended than this node's evidence or clock allows yet.
-func (s *Server) ended(sn snapshot, t *tally) (ends []Epoch, later bool) {
-	now, p := s.now(), t.policy()
-	gone := false
-	if t.current != (Epoch{}) && t.used() >= int(t.budget) && t.used() > 0 {
-		last := t.spends[len(t.spends)-1]
-		// Not without the state's word: a proof may have come that this node has
-		// not seen yet. A new first registration is such a word too.
-		over := sn.a.Gone != 0 || sn.a.Current != nil && sn.a.Current.Before == (Epoch{}) && sn.a.Current.Epoch != t.current
-		gone = over && now >= last.own+seconds(p.Deadline).Milliseconds()
-	}
-	if d := sn.a.Disable; d != nil && sn.a.Gone != 0 {
-		if ep := t.epochs[d.Epoch]; ep != nil && ep.committed && len(d.Sig) != 0 {
-			b := &DisableBody{UID: sn.uid, Epoch: d.Epoch, Sig: d.Sig}
-			gone = gone || verify(ep.proof, disableMessage(b, ep.hash), d.Sig)
-		}
-		gone = gone || t.disabled != 0 && now >= t.disabled+seconds(p.Disable).Milliseconds()
-	}
+// ended returns the epochs that are over, and when to look again, as Unix ms of
+// this node's clock: the state may want more ended than the clock allows yet. 0
+// means not before the state moves.
+func (s *Server) ended(sn snapshot, t *tally) (ends []Epoch, next int64) {
+	now, over := s.now(), s.over(sn, t)
 	for e, ep := range t.epochs {
+		at := over
+		if ep.committed && e == t.former {
+			at = min(at, t.until)
+		}
+		if !ep.committed && sn.a.registration(e) == nil && (sn.a.Staged == nil || sn.a.Staged.Epoch != e) {
+			at = 0 // staged, and no longer wanted: nothing depends on it
+		}
 		switch {
-		case !ep.committed: // staged: nothing depends on it
-			inUse := sn.a.registration(e) != nil || sn.a.Staged != nil && sn.a.Staged.Epoch == e
-			if !inUse {
-				ends = append(ends, e)
-			}
-		case gone, e == t.former && now >= t.until:
+		case now >= at:
 			ends = append(ends, e)
-		default:
-			later = later || e == t.former || sn.a.Gone != 0
+		case at != math.MaxInt64 && (next == 0 || at < next):
+			next = at
 		}
 	}
-	return ends, later
+	return ends, next
+}
+
+// over returns when all epochs of the account end, by what this node has seen
+// itself and by the state's word: each alone could be wrong. [math.MaxInt64] means never.
+func (s *Server) over(sn snapshot, t *tally) int64 {
+	at, p := int64(math.MaxInt64), t.policy()
+	if t.current == (Epoch{}) {
+		return at
+	}
+	// A first registration in the place of ours is such a word too. Without one a
+	// proof may have come that this node has not seen yet.
+	again := sn.a.Current != nil && sn.a.Current.Before == (Epoch{}) && sn.a.Current.Epoch != t.current
+	if n := t.used(); n > 0 && n >= int(t.budget) && (sn.a.Gone != 0 || again) {
+		at = t.spends[n-1].own + seconds(p.Deadline).Milliseconds()
+	}
+	d := sn.a.Disable
+	if d == nil || sn.a.Gone == 0 {
+		return at
+	}
+	if ep := t.epochs[d.Epoch]; ep != nil && ep.committed && len(d.Sig) != 0 {
+		b := &DisableBody{UID: sn.uid, Epoch: d.Epoch, Sig: d.Sig}
+		if verify(ep.proof, disableMessage(b, ep.hash), d.Sig) {
+			return 0
+		}
+	}
+	if t.disabled != 0 {
+		at = min(at, t.disabled+seconds(p.Disable).Milliseconds())
+	}
+	return at
 }
 
 // shred destroys the keys of the account's ended epochs.

@@ -21,6 +21,9 @@ type Header struct {
 	Threshold uint8        `cbor:"7,keyasint"`
 	Policy    Policy       `cbor:"8,keyasint"`
 	Nodes     []RecordNode `cbor:"9,keyasint"` // those that take part, at least Threshold; sorted by ID
+	// Again permits the registration to follow a destruction, and so to begin
+	// with a full budget. The client says so only for a new password.
+	Again bool `cbor:"10,keyasint"`
 }
 
 // RecordNode is a node's part in a record. Its place in the list is its share's.

@@ -22,8 +22,20 @@ type Registration struct {
 // Register stores key under password. If the account has a key already: with
 // the old password, which costs an attempt, the old record is destroyed at once;
 // without, both live on for the policy's grace, and the budget is not refilled.
-// After an error it may be called again with the same arguments.
+// After an error it may be called again with the same arguments. It fails with
+// [ErrDestroyed] if the account was destroyed before: see [Client.RegisterAgain].
 func (c *Client) Register(ctx context.Context, password string, key [32]byte, old ...string) (Registration, error) {
+	return c.register(ctx, password, key, false, old)
+}
+
+// RegisterAgain stores key for an account whose key in the vault was destroyed.
+// The password must not be one that the account had before: whoever destroyed
+// it has used up the guesses at that one, and would get as many again.
+func (c *Client) RegisterAgain(ctx context.Context, password string, key [32]byte) (Registration, error) {
+	return c.register(ctx, password, key, true, nil)
+}
+
+func (c *Client) register(ctx context.Context, password string, key [32]byte, again bool, old []string) (Registration, error) {
 	if err := c.resume(ctx); err != nil {
 		return Registration{}, err
 	}
@@ -39,6 +51,7 @@ func (c *Client) Register(ctx context.Context, password string, key [32]byte, ol
 	if err != nil {
 		return Registration{}, err
 	}
+	h.Again = again
 	b, err := c.deal(h, nodes, key)
 	if err != nil {
 		return Registration{}, err

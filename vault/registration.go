@@ -45,6 +45,8 @@ func (a *account) commit(b *CommitBody, c *Command) Code {
 	}
 	next := &registration{Epoch: h.Epoch, Record: b.Record, Sig: b.Sig, Old: b.Old, At: c.Time, Token: c.Token}
 	switch {
+	case a.Gone != 0 && !h.Again:
+		return CodeDestroyed
 	case a.Current == nil: // first, or after destruction
 		a.Gone, a.Disable = 0, nil
 		a.fill(h.Policy.Budget, c.Time)

@@ -49,7 +49,7 @@ func (s *Server) review() {
 	}
 	s.ledger.mu.RUnlock()
 	for _, uid := range all {
-		s.again(uid, true)
+		s.again(uid, s.now())
 	}
 }
 
@@ -104,23 +104,26 @@ func (s *Server) followOne(ctx context.Context, uid UID) {
 	}
 	if err != nil {
 		s.log.Error("an account was not followed", zap.Error(err))
-		s.again(uid, true)
+		s.again(uid, s.now()+followTick.Milliseconds())
 	}
 }
 
-// reviewPending looks again at the accounts where time matters.
+// reviewPending looks again at the accounts whose time has come.
 func (s *Server) reviewPending(ctx context.Context) {
+	now := s.now()
+	var uids []UID
 	s.mu.Lock()
-	uids := make([]UID, 0, len(s.pending))
-	for uid := range s.pending {
-		uids = append(uids, uid)
+	for uid, at := range s.pending {
+		if now >= at {
+			uids = append(uids, uid)
+			delete(s.pending, uid) // following puts it back if need be
+		}
 	}
 	s.mu.Unlock()
 	for _, uid := range uids {
 		if ctx.Err() != nil {
 			return
 		}
-		s.again(uid, false) // follow puts it back if need be
 		s.followOne(ctx, uid)
 	}
 }

@@ -48,8 +48,8 @@ type Server struct {
 	followed    atomic.Int64 // Unix ms when Run was last done with all that is applied
 
 	mu      sync.Mutex
-	wake    chan struct{}    // closed and replaced when the state has moved
-	pending map[UID]struct{} // accounts that Run looks at again by time
+	wake    chan struct{} // closed and replaced when the state has moved
+	pending map[UID]int64 // accounts that Run looks at again by time, and when: Unix ms
 }
 
 // NewServer checks the configuration, opens the ledger and compares it with
@@ -74,7 +74,7 @@ func NewServer(ctx context.Context, c ServerConfig) (*Server, error) {
 	}
 	s := &Server{
 		c: c, fleet: m.Fleet, manifest: m, hash: m.Hash(), log: c.Logger, metrics: newMetrics(c.Metrics),
-		limits: newLimiters(c.Limits), started: time.Now(), wake: make(chan struct{}), pending: make(map[UID]struct{}),
+		limits: newLimiters(c.Limits), started: time.Now(), wake: make(chan struct{}), pending: make(map[UID]int64),
 	}
 	if s.log == nil {
 		s.log = zap.NewNop()
@@ -135,12 +135,12 @@ func (s *Server) moved() <-chan struct{} {
 	return s.wake
 }
 
-// again notes whether Run has to look at the account by time.
-func (s *Server) again(uid UID, later bool) {
+// again notes when Run has to look at the account by time; 0: not at all.
+func (s *Server) again(uid UID, at int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if later {
-		s.pending[uid] = struct{}{}
+	if at != 0 {
+		s.pending[uid] = at
 	} else {
 		delete(s.pending, uid)
 	}

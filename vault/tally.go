@@ -17,6 +17,7 @@ type tally struct {
 	former   Epoch // zero if none lives
 	until    int64 // own time when former ends
 	disabled int64 // own time when an unsigned disable was first seen, 0 if none
+	gone     bool  // it had a current epoch, and has none now
 }
 
 // spend is an attempt that counts. What is here may be evaluated, any number of
@@ -112,7 +113,7 @@ func (l *ledger) applyCommit(t *tally, e *entry) {
 			l.end(e.UID, t, t.current)
 		}
 	}
-	t.current = e.Epoch
+	t.current, t.gone = e.Epoch, false
 }
 
 // end makes an epoch unusable, and its key one that must go.
@@ -126,7 +127,7 @@ func (l *ledger) end(uid UID, t *tally, e Epoch) {
 		l.leaver[leaving{uid, e}] = struct{}{}
 	}
 	if t.current == e {
-		t.current = Epoch{}
+		t.current, t.gone = Epoch{}, true
 	}
 	if t.former == e {
 		t.former, t.until = Epoch{}, 0

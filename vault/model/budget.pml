@@ -5,9 +5,11 @@
  * the order of messages, the raft leader and every raft snapshot tries to have
  * more elements evaluated by T nodes than the budget U allows. Nodes crash at
  * any step, one node's disk is copied and put back later. The owner recovers
- * once and proves it. Node 0 is the one with the detail: it is killed between any
- * two steps, and its disk is the one put back; the others take their three steps at
- * once, which loses nothing, as each guard is one node's own.
+ * once and proves it.
+ *
+ * Two sizes are searched, each through all its states: one node with every step of
+ * its own (NODES=1), as each guard is one node's, and the fleet, where a node takes
+ * its steps at once (NODES=3).
  *
  * The guards of PROTOCOL.md, each of which can be taken out (-DNO_...), upon
  * which spin must find a run that breaks the bound:
@@ -18,13 +20,20 @@
  *	NO_REPLAY   a proof may be used twice
  */
 
-#ifndef U
-#define U 1		/* budget */
+#ifndef NODES
+#define NODES 1
 #endif
-#define N 3
+#if NODES == 1
+#define T 1
+#define U 2		/* budget */
+#define E 5		/* elements there are; 0 is the owner's, the others are guesses */
+#define LOG 7		/* entries that can be committed */
+#else
 #define T 2
-#define E 3		/* elements there are; 0 is the owner's, the others are guesses */
-#define LOG 5		/* entries that can be committed */
+#define U 1
+#define E 3
+#define LOG 3
+#endif
 #define FORGED 1	/* nodes that are sent a forged raft snapshot */
 
 #define ATTEMPT 0	/* ATTEMPT+e: the attempt with element e is ordered */
@@ -46,14 +55,14 @@ typedef Disk {		/* what a node keeps on its disk */
 	byte lSeq;	/* ledger: length */
 }
 
-Disk disk[N];
+Disk disk[NODES];
 Disk copy;		/* of node 0's disk */
 bit copied, restored;
-byte anchor[N];		/* in each HSM: length of the ledger; no disk copy holds it */
-bit quarantined[N];
-byte pending[N];	/* element+1 that the node is about to evaluate */
-byte pc[N];		/* steps done for it */
-byte evaluated[N];	/* elements that left the HSM, ever */
+byte anchor[NODES];		/* in each HSM: length of the ledger; no disk copy holds it */
+bit quarantined[NODES];
+byte pending[NODES];	/* element+1 that the node is about to evaluate */
+byte pc[NODES];		/* steps done for it */
+byte evaluated[NODES];	/* elements that left the HSM, ever */
 byte nextGuess = 1;
 bit ownerTried, ownerProved;
 byte forged;
@@ -66,8 +75,13 @@ inline copyDisk(to, from) {
 
 /* full(e) is true when T nodes have evaluated e: one guess is answered. */
 #define has(n, e) ((evaluated[n] >> (e)) & 1)
+#if NODES == 1
+#define full(e) has(0, e)
+#define guesses (full(0) + full(1) + full(2) + full(3) + full(4))
+#else
 #define full(e) (has(0, e) + has(1, e) + has(2, e) >= T)
 #define guesses (full(0) + full(1) + full(2))
+#endif
 
 /* The bound of THREAT-MODEL.md with no hostile node: U before and U after each proof. */
 #define bound (U * (1 + ownerProved))
@@ -109,6 +123,8 @@ inline apply(n) {
 #define allowed(n, e) ((disk[n].mSet & bit(e)) && disk[n].mDead == 0 && ((disk[n].lSet & bit(e)) || disk[n].lUsed < U))
 #endif
 
+#define ready(n, e) (pending[n] == 0 && !quarantined[n] && allowed(n, e) && !has(n, e))
+
 inline count(n) {	/* append to the ledger, fsync */
 	d_step {
 		if
@@ -149,25 +165,28 @@ proctype node(byte n) {
 end:
 	do
 	:: disk[n].applied < logLen && pending[n] == 0 -> apply(n)
-	:: pending[n] == 0 && !quarantined[n] -> atomic {
-		if
-		:: allowed(n, 0) && !has(n, 0) -> pending[n] = 1
-		:: allowed(n, 1) && !has(n, 1) -> pending[n] = 2
-		:: allowed(n, 2) && !has(n, 2) -> pending[n] = 3
-		fi;
-		pc[n] = 0 }
-#ifdef NO_FIRST
-	:: n == 0 && pending[n] && pc[n] == 0 -> evaluate(n)
-	:: n == 0 && pending[n] && pc[n] == 1 -> count(n)
-	:: n == 0 && pending[n] && pc[n] == 2 -> anchorHead(n)
-#else
-	:: n == 0 && pending[n] && pc[n] == 0 -> count(n)
-	:: n == 0 && pending[n] && pc[n] == 1 -> anchorHead(n)
-	:: n == 0 && pending[n] && pc[n] == 2 -> evaluate(n)
+	:: ready(n, 0) -> d_step { pending[n] = 1; pc[n] = 0 }
+	:: ready(n, 1) -> d_step { pending[n] = 2; pc[n] = 0 }
+	:: ready(n, 2) -> d_step { pending[n] = 3; pc[n] = 0 }
+#if NODES == 1
+	:: ready(n, 3) -> d_step { pending[n] = 4; pc[n] = 0 }
+	:: ready(n, 4) -> d_step { pending[n] = 5; pc[n] = 0 }
 #endif
-	:: n == 0 && pc[n] == 3 -> d_step { pending[n] = 0; pc[n] = 0 }
-	:: n != 0 && pending[n] -> atomic { count(n); anchorHead(n); evaluate(n); pending[n] = 0; pc[n] = 0 }
-	:: n == 0 && pending[n] -> restart(n)	/* kill -9 at any step */
+#if NODES == 1
+#ifdef NO_FIRST
+	:: pending[n] && pc[n] == 0 -> evaluate(n)
+	:: pending[n] && pc[n] == 1 -> count(n)
+	:: pending[n] && pc[n] == 2 -> anchorHead(n)
+#else
+	:: pending[n] && pc[n] == 0 -> count(n)
+	:: pending[n] && pc[n] == 1 -> anchorHead(n)
+	:: pending[n] && pc[n] == 2 -> evaluate(n)
+#endif
+	:: pc[n] == 3 -> d_step { pending[n] = 0; pc[n] = 0 }
+	:: pending[n] -> restart(n)	/* kill -9 between any two steps */
+#else
+	:: pending[n] -> atomic { count(n); anchorHead(n); evaluate(n); pending[n] = 0; pc[n] = 0 }
+#endif
 	od
 }
 
@@ -181,10 +200,17 @@ end:
 	:: forged < FORGED -> d_step {	/* a forged raft snapshot: counters reset, every element ordered */
 		disk[forged].mUsed = 0; disk[forged].mDead = 0; disk[forged].mSet = bit(E) - 1; disk[forged].applied = logLen; forged++ }
 	:: !copied -> d_step { copyDisk(copy, disk[0]); copied = 1 }
-	:: copied && !restored -> d_step { copyDisk(disk[0], copy); restored = 1; pending[0] = 0; pc[0] = 0 } restart(0)
+	:: copied && !restored -> atomic { copyDisk(disk[0], copy); restored = 1; restart(0) }
 	od
 }
 
 init {
-	atomic { run node(0); run node(1); run node(2); run adversary() }
+	atomic {
+		run node(0);
+#if NODES == 3
+		run node(1);
+		run node(2);
+#endif
+		run adversary()
+	}
 }

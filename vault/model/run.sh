@@ -21,14 +21,17 @@ check() { # check WANT DEFINES...: WANT is ok or broken
 		exit 1
 	fi
 	case "$want:$errors" in
-	ok:0) echo "model: every guard in place: bound holds in all $states states" ;;
+	ok:0) echo "model: $*: every guard in place, the bound holds in all $states states" ;;
 	broken:0) echo "model: $*: no run breaks the bound, so the guard is not needed or the model does not see it" >&2; exit 1 ;;
 	ok:*) echo "model: the bound is broken" >&2; cat pan.out >&2; exit 1 ;;
 	broken:*) echo "model: $*: broken, as it must be" ;;
 	esac
 }
 
-check ok
+check ok -DNODES=1
+check ok -DNODES=3
 for guard in NO_LEDGER NO_ANCHOR NO_FIRST NO_REPLAY; do
-	check broken "-D$guard"
+	check broken -DNODES=1 "-D$guard"
 done
+check broken -DNODES=3 -DNO_LEDGER
+check broken -DNODES=3 -DNO_ANCHOR
