@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	".":                {},
 	"seal":             {},
 	"upstream":         {},
+	"upstream/faulty":  {"upstream"},
 	"ppss":             {},
 	"raftstore":        {},
 	"hsm":              {},
