@@ -27,6 +27,7 @@ demo: need-demo build ## the story: back up, lose the laptop, recover by passwor
 
 .PHONY: test
 test: need-test tools check-fast ## everything CI runs
+	$(MAKE) --no-print-directory model
 	go test -race -timeout 20m ./...
 	go test -count=1 -timeout 20m ./internal/e2e/...
 
@@ -65,6 +66,11 @@ $(TOOLS)/%: tools/go.mod
 .PHONY: bench-backup
 bench-backup: build tools ## coffer against restic over the same MinIO (ARGS="-scale 0.1 -reps 1" for a short look)
 	go run ./bench/backup $(ARGS)
+
+.PHONY: model
+model: ## spin checks the guess budget in all states, and that each guard is needed
+	@.ci/need spin
+	vault/model/run.sh
 
 .PHONY: help
 help:

@@ -25,16 +25,17 @@
 #endif
 #if NODES == 1
 #define T 1
-#define U 2		/* budget */
-#define E 5		/* elements there are; 0 is the owner's, the others are guesses */
-#define LOG 7		/* entries that can be committed */
+#define U 1		/* budget */
+#define E 4		/* elements there are; 0 is the owner's, the others are guesses */
+#define LOG 5		/* entries that can be committed */
+#define FORGED 1	/* nodes that are sent a forged raft snapshot */
 #else
 #define T 2
 #define U 1
 #define E 3
 #define LOG 3
+#define FORGED 2
 #endif
-#define FORGED 1	/* nodes that are sent a forged raft snapshot */
 
 #define ATTEMPT 0	/* ATTEMPT+e: the attempt with element e is ordered */
 #define PROVE 8		/* the proof for element 0 */
@@ -77,7 +78,7 @@ inline copyDisk(to, from) {
 #define has(n, e) ((evaluated[n] >> (e)) & 1)
 #if NODES == 1
 #define full(e) has(0, e)
-#define guesses (full(0) + full(1) + full(2) + full(3) + full(4))
+#define guesses (full(0) + full(1) + full(2) + full(3))
 #else
 #define full(e) (has(0, e) + has(1, e) + has(2, e) >= T)
 #define guesses (full(0) + full(1) + full(2))
@@ -164,28 +165,27 @@ inline restart(n) {
 proctype node(byte n) {
 end:
 	do
-	:: disk[n].applied < logLen && pending[n] == 0 -> apply(n)
-	:: ready(n, 0) -> d_step { pending[n] = 1; pc[n] = 0 }
-	:: ready(n, 1) -> d_step { pending[n] = 2; pc[n] = 0 }
-	:: ready(n, 2) -> d_step { pending[n] = 3; pc[n] = 0 }
+	:: atomic { disk[n].applied < logLen && pending[n] == 0 -> apply(n) }
+	:: atomic { ready(n, 0) -> pending[n] = 1; pc[n] = 0 }
+	:: atomic { ready(n, 1) -> pending[n] = 2; pc[n] = 0 }
+	:: atomic { ready(n, 2) -> pending[n] = 3; pc[n] = 0 }
 #if NODES == 1
-	:: ready(n, 3) -> d_step { pending[n] = 4; pc[n] = 0 }
-	:: ready(n, 4) -> d_step { pending[n] = 5; pc[n] = 0 }
+	:: atomic { ready(n, 3) -> pending[n] = 4; pc[n] = 0 }
 #endif
 #if NODES == 1
 #ifdef NO_FIRST
-	:: pending[n] && pc[n] == 0 -> evaluate(n)
-	:: pending[n] && pc[n] == 1 -> count(n)
-	:: pending[n] && pc[n] == 2 -> anchorHead(n)
+	:: atomic { pending[n] && pc[n] == 0 -> evaluate(n) }
+	:: atomic { pending[n] && pc[n] == 1 -> count(n) }
+	:: atomic { pending[n] && pc[n] == 2 -> anchorHead(n) }
 #else
-	:: pending[n] && pc[n] == 0 -> count(n)
-	:: pending[n] && pc[n] == 1 -> anchorHead(n)
-	:: pending[n] && pc[n] == 2 -> evaluate(n)
+	:: atomic { pending[n] && pc[n] == 0 -> count(n) }
+	:: atomic { pending[n] && pc[n] == 1 -> anchorHead(n) }
+	:: atomic { pending[n] && pc[n] == 2 -> evaluate(n) }
 #endif
-	:: pc[n] == 3 -> d_step { pending[n] = 0; pc[n] = 0 }
-	:: pending[n] -> restart(n)	/* kill -9 between any two steps */
+	:: atomic { pc[n] == 3 -> pending[n] = 0; pc[n] = 0 }
+	:: atomic { pending[n] -> restart(n) }	/* kill -9 between any two steps */
 #else
-	:: pending[n] -> atomic { count(n); anchorHead(n); evaluate(n); pending[n] = 0; pc[n] = 0 }
+	:: atomic { pending[n] -> count(n); anchorHead(n); evaluate(n); pending[n] = 0; pc[n] = 0 }
 #endif
 	od
 }
@@ -194,13 +194,13 @@ end:
 proctype adversary() {
 end:
 	do
-	:: logLen < LOG && nextGuess < E -> d_step { log[logLen] = ATTEMPT + nextGuess; logLen++; nextGuess++ }
-	:: logLen < LOG && !ownerTried -> d_step { log[logLen] = ATTEMPT + 0; logLen++; ownerTried = 1 }
-	:: logLen < LOG && full(0) -> d_step { log[logLen] = PROVE; logLen++; ownerProved = 1 }	/* as often as it likes: it has the owner's signature */
-	:: forged < FORGED -> d_step {	/* a forged raft snapshot: counters reset, every element ordered */
+	:: atomic { logLen < LOG && nextGuess < E -> log[logLen] = ATTEMPT + nextGuess; logLen++; nextGuess++ }
+	:: atomic { logLen < LOG && !ownerTried -> log[logLen] = ATTEMPT + 0; logLen++; ownerTried = 1 }
+	:: atomic { logLen < LOG && full(0) -> log[logLen] = PROVE; logLen++; ownerProved = 1 }	/* as often as it likes: it has the owner's signature */
+	:: atomic { forged < FORGED -> /* a forged raft snapshot: counters reset, every element ordered */
 		disk[forged].mUsed = 0; disk[forged].mDead = 0; disk[forged].mSet = bit(E) - 1; disk[forged].applied = logLen; forged++ }
-	:: !copied -> d_step { copyDisk(copy, disk[0]); copied = 1 }
-	:: copied && !restored -> atomic { copyDisk(disk[0], copy); restored = 1; restart(0) }
+	:: atomic { !copied -> copyDisk(copy, disk[0]); copied = 1 }
+	:: atomic { copied && !restored -> copyDisk(disk[0], copy); restored = 1; restart(0) }
 	od
 }
 

@@ -16,7 +16,7 @@ check() { # check WANT DEFINES...: WANT is ok or broken
 	./pan -E -m200000 >pan.out || true
 	errors=$(sed -n 's/.*errors: \([0-9]*\).*/\1/p' pan.out)
 	states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' pan.out | head -n 1)
-	if grep -q 'Search not completed\|reached' pan.out && [ "$errors" = 0 ]; then
+	if grep -q 'Search not completed\|too small\|reached -DMEMLIM' pan.out && [ "$errors" = 0 ]; then
 		echo "model: $*: search not completed" >&2
 		exit 1
 	fi
