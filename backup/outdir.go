@@ -1,0 +1,265 @@
+package backup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"coffer/backup/posix"
+	"coffer/backup/tree"
+)
+
+// outDir is a directory below the target. It is reached from its parent by name,
+// never through a symlink.
+type outDir struct {
+	parent *outDir
+	name   string
+	path   string      // for people
+	e      *tree.Entry // what to set at the end; nil: it was there before
+
+	fd    int // -1: not open
+	users int // of fd
+}
+
+// dirPool keeps directories open that were used lately. Packs bring files of a
+// directory one after the other, but a tree may have more directories than a
+// process may have open files.
+type dirPool struct {
+	mu   sync.Mutex
+	idle []*outDir // open, without users, oldest first
+}
+
+const maxIdle = 200
+
+func newDirPool() *dirPool { return &dirPool{} }
+
+// with calls fn with the directory open.
+func (p *dirPool) with(d *outDir, fn func(fd int) error) error {
+	fd, err := p.acquire(d)
+	if err != nil {
+		return err
+	}
+	defer p.release(d)
+	return fn(fd)
+}
+
+func (p *dirPool) acquire(d *outDir) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open(d)
+}
+
+// open opens d and counts a user. The pool is locked.
+func (p *dirPool) open(d *outDir) (int, error) {
+	if d.fd < 0 {
+		if d.parent == nil {
+			return -1, fmt.Errorf("opening %s: %w", d.path, fs.ErrNotExist)
+		}
+		up, err := p.open(d.parent)
+		if err != nil {
+			return -1, err
+		}
+		fd, err := posix.OpenDir(up, d.name)
+		p.drop(d.parent)
+		if err != nil {
+			return -1, fmt.Errorf("opening %s: %w", d.path, err)
+		}
+		d.fd = fd
+	} else if d.users == 0 {
+		if i := slices.Index(p.idle, d); i >= 0 {
+			p.idle = slices.Delete(p.idle, i, i+1)
+		}
+	}
+	d.users++
+	return d.fd, nil
+}
+
+func (p *dirPool) release(d *outDir) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drop(d)
+}
+
+func (p *dirPool) drop(d *outDir) {
+	if d.users--; d.users > 0 || d.parent == nil {
+		return // the target stays open: it may have been reached by a symlink
+	}
+	p.idle = append(p.idle, d)
+	if len(p.idle) > maxIdle {
+		old := p.idle[0]
+		p.idle = slices.Delete(p.idle, 0, 1)
+		unix.Close(old.fd)
+		old.fd = -1
+	}
+}
+
+// unpin gives up the use that makeDir counted.
+func (d *outDir) unpin(p *dirPool) {
+	if d.parent != nil {
+		p.release(d)
+	}
+}
+
+// close closes what is open, the target too.
+func (p *dirPool) close(top *outDir) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if top != nil && top.fd >= 0 {
+		unix.Close(top.fd)
+	}
+	for _, d := range p.idle {
+		unix.Close(d.fd)
+		d.fd = -1
+	}
+	p.idle = nil
+}
+
+// makeDir makes a directory, or takes the one that is there, and counts a use of
+// it. It returns nil after an error, which is reported.
+func (x *restorer) makeDir(up *outDir, e *tree.Entry) *outDir {
+	d := &outDir{parent: up, name: e.Name, path: join(up.path, e.Name), e: e, fd: -1}
+	x.nDirs.Add(1)
+	if x.o.DryRun {
+		d.fd, d.users = -1, 1
+		return d
+	}
+	err := x.dirs.with(up, func(fd int) error {
+		err := unix.Mkdirat(fd, e.Name, 0o700)
+		if err != unix.EEXIST {
+			return err
+		}
+		var st unix.Stat_t
+		if err := posix.Stat(fd, e.Name, &st); err != nil {
+			return err
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return nil
+		}
+		if x.o.Overwrite == OverwriteNever {
+			return errors.New("something else than a directory is there")
+		}
+		if err := posix.Remove(fd, e.Name, false); err != nil {
+			return err
+		}
+		return unix.Mkdirat(fd, e.Name, 0o700)
+	})
+	if err == nil {
+		_, err = x.dirs.acquire(d)
+	}
+	if err != nil {
+		x.failed(d.path, fmt.Errorf("making the directory: %w", err))
+		return nil
+	}
+	x.all = append(x.all, d)
+	return d
+}
+
+// deleteOthers removes what is in a directory and not in the snapshot.
+func (x *restorer) deleteOthers(d *outDir, entries []tree.Entry) {
+	if x.o.DryRun {
+		return
+	}
+	err := x.dirs.with(d, func(fd int) error {
+		names, err := posix.Names(fd, make([]byte, 8<<10))
+		for _, n := range names {
+			_, found := slices.BinarySearchFunc(entries, n, func(e tree.Entry, n string) int { return cmpNames(e.Name, n) })
+			if !found {
+				err = errors.Join(err, posix.Remove(fd, n, true))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		x.warn(d.path, err)
+	}
+}
+
+func cmpNames(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// clear makes room for an entry, as the mode of overwriting wants it. It reports
+// false if what is there stays; if that is the same file, its metadata is set.
+func (x *restorer) clear(d *outDir, e *tree.Entry) (write bool, err error) {
+	if x.o.DryRun && d.fd < 0 {
+		return true, nil
+	}
+	err = x.dirs.with(d, func(fd int) error {
+		var st unix.Stat_t
+		if err := posix.Stat(fd, e.Name, &st); err != nil {
+			write = errors.Is(err, fs.ErrNotExist)
+			if write {
+				return nil
+			}
+			return fmt.Errorf("looking at what is there: %w", err)
+		}
+		var old tree.Entry
+		known := posix.Fill(&old, &st)
+		if write = x.replaces(fd, e, &old, known); !write {
+			return nil
+		}
+		if x.o.DryRun {
+			return nil
+		}
+		return posix.Remove(fd, e.Name, x.o.Delete)
+	})
+	return write, err
+}
+
+// replaces decides whether e takes the place of old.
+func (x *restorer) replaces(dirfd int, e, old *tree.Entry, known bool) bool {
+	same := known && e.Type == old.Type && e.Mtime == old.Mtime && (e.Type != tree.File || e.Size == old.Size)
+	switch x.o.Overwrite {
+	case OverwriteNever:
+		return false
+	case OverwriteAlways:
+		return true
+	case OverwriteOlder:
+		return old.Mtime.Sec < e.Mtime.Sec || old.Mtime.Sec == e.Mtime.Sec && old.Mtime.Nsec < e.Mtime.Nsec
+	}
+	if !same || e.Type != tree.File {
+		return true
+	}
+	if fd, err := posix.OpenFile(dirfd, e.Name); err == nil && !x.o.DryRun {
+		if err := posix.Apply(fd, e); err != nil {
+			x.warn(e.Name, err)
+		}
+		unix.Close(fd)
+	}
+	return false
+}
+
+// special makes a symlink, device or FIFO.
+func (x *restorer) special(d *outDir, e *tree.Entry) {
+	path := join(d.path, e.Name)
+	if e.Flags&tree.Missing != 0 {
+		x.warn(path, errors.New("could not be read when it was backed up: left out"))
+		return
+	}
+	x.others.Add(1)
+	write, err := x.clear(d, e)
+	if err == nil && write && !x.o.DryRun {
+		err = x.dirs.with(d, func(fd int) error {
+			if err := posix.Make(fd, e); err != nil {
+				return err
+			}
+			if err := posix.ApplyAt(fd, e); err != nil {
+				x.warn(path, err)
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		x.failed(path, err)
+	}
+}

@@ -1,0 +1,307 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"coffer/backup/chunk"
+	"coffer/backup/pack"
+	"coffer/backup/posix"
+	"coffer/backup/tree"
+	"coffer/seal"
+	"coffer/upstream"
+)
+
+// outFile is a file that is written as its chunks come, in any order.
+type outFile struct {
+	x    *restorer
+	dir  *outDir
+	e    *tree.Entry
+	kept bool // it was there already
+
+	left   atomic.Int32 // chunks to come
+	failed atomic.Bool
+	mu     sync.Mutex
+	fd     int // -1: not open
+	made   bool
+}
+
+// write puts one chunk in its place. The last one completes the file.
+func (f *outFile) write(off int64, data []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := f.left.Add(-1) == 0
+	if f.failed.Load() {
+		return
+	}
+	err := f.x.dirs.with(f.dir, func(dirfd int) error {
+		if err := f.open(dirfd); err != nil {
+			return err
+		}
+		if err := posix.WriteAt(f.fd, data, off); err != nil {
+			return err
+		}
+		if !last {
+			return nil
+		}
+		if len(f.e.Holes) > 0 {
+			if err := unix.Ftruncate(f.fd, f.e.Size); err != nil {
+				return fmt.Errorf("setting the size: %w", err)
+			}
+		}
+		if err := posix.Apply(f.fd, f.e); err != nil {
+			f.x.warn(join(f.dir.path, f.e.Name), err)
+		}
+		return nil
+	})
+	if err != nil {
+		f.giveUp(err)
+		return
+	}
+	f.x.doneBytes.Add(int64(len(data)))
+	if last {
+		f.x.doneFiles.Add(1)
+	}
+	if last || f.x.openFiles.Load() > maxOpenFiles {
+		f.close()
+	}
+}
+
+// maxOpenFiles is how many unfinished files are kept open.
+const maxOpenFiles = 200
+
+func (f *outFile) open(dirfd int) (err error) {
+	switch {
+	case f.fd >= 0:
+		return nil
+	case f.made:
+		f.fd, err = posix.Reopen(dirfd, f.e.Name)
+	default:
+		f.fd, err = posix.Create(dirfd, f.e.Name)
+	}
+	if err != nil {
+		f.fd = -1
+		return fmt.Errorf("opening: %w", err)
+	}
+	f.made = true
+	f.x.openFiles.Add(1)
+	return nil
+}
+
+func (f *outFile) close() {
+	if f.fd >= 0 {
+		unix.Close(f.fd)
+		f.fd = -1
+		f.x.openFiles.Add(-1)
+	}
+}
+
+// giveUp reports a file that cannot be restored and removes what there is of it:
+// half a file that looks whole is worse than none. f.mu is held.
+func (f *outFile) giveUp(err error) {
+	if f.failed.Swap(true) {
+		return
+	}
+	f.close()
+	if f.made {
+		err = errors.Join(err, f.x.dirs.with(f.dir, func(fd int) error { return posix.Remove(fd, f.e.Name, false) }))
+	}
+	f.x.failed(join(f.dir.path, f.e.Name), err)
+}
+
+// fetcher reads packs and gives files their chunks. It serves one goroutine.
+type fetcher struct {
+	x      *restorer
+	z      *pack.Decompressor
+	hash   *chunk.Hasher
+	stored []byte
+	plain  []byte
+}
+
+func (x *restorer) newFetcher() *fetcher {
+	return &fetcher{x: x, z: pack.NewDecompressor(), hash: chunk.NewHasher(x.r.config.Secret)}
+}
+
+// packAttempts is how often a pack is asked for whose stream breaks off.
+const packAttempts = 3
+
+// pack serves all wants of a pack, which are sorted by segment. An error ends the
+// restore; what is wrong with this pack alone is reported for each file.
+func (f *fetcher) pack(ctx context.Context, n int, wants []want) error {
+	info := f.x.r.packInfo(n)
+	for attempt := 1; len(wants) > 0; attempt++ {
+		rest, err := f.stream(ctx, info, wants)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if len(rest) < len(wants) {
+			attempt = 1
+		}
+		wants = rest
+		if errors.Is(err, upstream.ErrUnavailable) && attempt < packAttempts {
+			continue
+		}
+		if errors.Is(err, upstream.ErrUnavailable) {
+			return damaged(packName(info.Name), err)
+		}
+		wants = f.spoilt(info, wants, err)
+	}
+	return nil
+}
+
+// spoilt reports the files that need a segment which cannot be had, and returns
+// the wants of the segments after it. If the pack is gone as a whole, it gives up
+// all of them.
+func (f *fetcher) spoilt(info pack.Info, wants []want, err error) []want {
+	err = damaged(packName(info.Name), err)
+	bad := wants[0].loc.Segment
+	for len(wants) > 0 && (wants[0].loc.Segment == bad || errors.Is(err, ErrNotExist)) {
+		w := wants[0].f
+		w.mu.Lock()
+		w.giveUp(err)
+		w.mu.Unlock()
+		wants = wants[1:]
+	}
+	return wants
+}
+
+// stream reads the segments that are wanted in one go and returns the wants that
+// were not served.
+func (f *fetcher) stream(ctx context.Context, info pack.Info, wants []want) ([]want, error) {
+	first, last := info.Segments[wants[0].loc.Segment], info.Segments[wants[len(wants)-1].loc.Segment]
+	body, at, err := f.open(ctx, info, int64(first.Off), int64(last.Off)+int64(last.Stored))
+	if err != nil {
+		return wants, err
+	}
+	defer body.Close()
+	for len(wants) > 0 {
+		seg := wants[0].loc.Segment
+		place := info.Segments[seg]
+		if _, err := io.CopyN(io.Discard, body, int64(place.Off)-at); err != nil {
+			return wants, noEOF(err)
+		}
+		if cap(f.stored) < int(place.Stored) {
+			f.stored = make([]byte, place.Stored)
+		}
+		f.stored = f.stored[:place.Stored]
+		if _, err := io.ReadFull(body, f.stored); err != nil {
+			return wants, noEOF(err)
+		}
+		at = int64(place.Off) + int64(place.Stored)
+		f.x.received.Add(int64(place.Stored))
+		data := f.stored
+		if place.Compressed {
+			if f.plain, err = f.z.Decompress(f.plain[:0], f.stored, int(place.Plain)); err != nil {
+				return wants, err
+			}
+			data = f.plain
+		}
+		for len(wants) > 0 && wants[0].loc.Segment == seg {
+			w := wants[0]
+			part := data[w.loc.Off : w.loc.Off+w.loc.Len]
+			if f.hash.Sum(part) != w.id {
+				return wants, fmt.Errorf("chunk %s: %w", chunk.ID(w.id), ErrCorrupt)
+			}
+			w.f.write(w.off, part)
+			wants = wants[1:]
+		}
+	}
+	return nil, nil
+}
+
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// open reads a pack from off to end: as one stream from its beginning if most of
+// it is wanted, for that is one request.
+func (f *fetcher) open(ctx context.Context, info pack.Info, off, end int64) (io.ReadCloser, int64, error) {
+	r := f.x.r
+	if off > int64(info.Size)/8 || end < int64(info.Size)/2 {
+		o, err := r.object(ctx, info)
+		if err != nil {
+			return nil, 0, err
+		}
+		body, err := o.NewReader(ctx, off, end-off)
+		return body, off, err
+	}
+	name := packName(info.Name)
+	raw, err := r.source(name, seal.SealedSize(int64(info.Size)))(ctx, 0, -1)
+	if err != nil {
+		return nil, 0, err
+	}
+	body, err := seal.NewReader(raw, r.keys, name)
+	if err != nil {
+		raw.Close()
+		return nil, 0, err
+	}
+	return &bothClosers{body, raw}, 0, nil
+}
+
+// bothClosers closes a reader and what it reads from.
+type bothClosers struct {
+	io.ReadCloser
+	under io.Closer
+}
+
+func (b *bothClosers) Close() error { return errors.Join(b.ReadCloser.Close(), b.under.Close()) }
+
+// verify reads everything that was restored again.
+func (x *restorer) verify(ctx context.Context) error {
+	buf := make([]byte, 0, x.r.config.Max)
+	for _, f := range x.files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if f.failed.Load() {
+			continue
+		}
+		if err := x.verifyFile(ctx, f, buf); err != nil {
+			x.failed(join(f.dir.path, f.e.Name), fmt.Errorf("verifying: %w", err))
+		}
+	}
+	return nil
+}
+
+func (x *restorer) verifyFile(ctx context.Context, f *outFile, buf []byte) error {
+	spans, err := x.r.spans(ctx, f.e)
+	if err != nil {
+		return err
+	}
+	return x.dirs.with(f.dir, func(dirfd int) error {
+		fd, err := posix.OpenFile(dirfd, f.e.Name)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for _, s := range spans {
+			if s.hole {
+				if _, err := unix.Seek(fd, s.off+s.n, unix.SEEK_SET); err != nil {
+					return err
+				}
+				continue
+			}
+			b := buf[:0]
+			if int(s.n) > cap(b) {
+				b = make([]byte, s.n)
+			}
+			b = b[:s.n]
+			if n, err := posix.Read(fd, b); err != nil || n < len(b) || x.r.sum(b) != s.id {
+				return fmt.Errorf("bytes %d to %d are not what was backed up (%v)", s.off, s.off+s.n, err)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,383 @@
+package backup
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"coffer/backup/ignore"
+	"coffer/backup/pack"
+	"coffer/backup/posix"
+	"coffer/backup/tree"
+)
+
+// restorer is one restore at work. First directories are made and files planned,
+// then packs are read one after the other and files written as their chunks come,
+// then hard links are made, and directories get their times last of all.
+type restorer struct {
+	r     *Repo
+	o     *RestoreOptions
+	rules *ignore.Rules
+	dirs  *dirPool
+	top   *outDir
+	all   []*outDir
+	files []*outFile
+	first map[linkKey]*outFile // of the names of a file with several
+	links []hardLink
+	wants map[int][]want // by pack
+
+	started                        time.Time
+	allFiles, allBytes             atomic.Int64
+	doneFiles, doneBytes, received atomic.Int64
+	others, nDirs, kept, openFiles atomic.Int64
+
+	mu       sync.Mutex
+	failures []FileError
+	warnings []FileError
+}
+
+// want is a chunk that a file needs at an offset.
+type want struct {
+	f   *outFile
+	off int64
+	loc pack.Loc
+	id  [32]byte
+}
+
+type linkKey struct{ dev, ino uint64 }
+
+type hardLink struct {
+	f    *outFile
+	dir  *outDir
+	name string
+}
+
+// Restore writes files of a snapshot into a directory. Content is verified
+// before it is written; a file that a damaged object touches is left out and
+// reported. Nothing outside To is written, whatever symlinks lie there.
+func (r *Repo) Restore(ctx context.Context, o RestoreOptions) (Report, error) {
+	if o.Snapshot == nil || o.To == "" {
+		return Report{}, errors.New("restoring: Snapshot and To are required")
+	}
+	x := &restorer{r: r, o: &o, rules: ignore.New(nil, "", o.Exclude), dirs: newDirPool(),
+		first: make(map[linkKey]*outFile), wants: make(map[int][]want), started: time.Now()}
+	err := x.run(ctx)
+	x.dirs.close(x.top)
+	rep := Report{Failed: x.failures, Warnings: x.warnings, Took: time.Since(x.started)}
+	rep.Files, rep.Bytes, rep.Dirs = x.doneFiles.Load(), x.doneBytes.Load(), x.nDirs.Load()
+	rep.Others, rep.Unchanged, rep.Read = x.others.Load(), x.kept.Load(), x.received.Load()
+	r.metrics.restored.Add(float64(rep.Bytes))
+	if err != nil {
+		return rep, fmt.Errorf("restoring snapshot %s: %w", o.Snapshot.ID[:8], err)
+	}
+	return rep, nil
+}
+
+func (x *restorer) run(ctx context.Context) error {
+	if x.o.Progress != nil {
+		defer tick(func() { x.o.Progress(x.progress()) })()
+	}
+	if err := x.r.refresh(ctx); err != nil {
+		return err
+	}
+	if err := x.open(); err != nil {
+		return err
+	}
+	if err := x.plan(ctx); err != nil {
+		return err
+	}
+	if x.o.DryRun {
+		x.doneFiles.Store(x.allFiles.Load())
+		x.doneBytes.Store(x.allBytes.Load())
+		return nil
+	}
+	if err := x.fetch(ctx); err != nil {
+		return err
+	}
+	x.link()
+	x.finishDirs()
+	if x.o.Verify {
+		return x.verify(ctx)
+	}
+	return nil
+}
+
+// open makes and opens the target, which may itself be reached by symlinks.
+func (x *restorer) open() error {
+	x.top = &outDir{path: x.o.To, fd: -1}
+	if x.o.DryRun {
+		fd, err := unix.Open(x.o.To, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			x.top.fd = fd
+		}
+		return nil
+	}
+	if err := os.MkdirAll(x.o.To, 0o700); err != nil {
+		return fmt.Errorf("making the target: %w", err)
+	}
+	fd, err := unix.Open(x.o.To, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening the target %s: %w", x.o.To, err)
+	}
+	x.top.fd = fd
+	return nil
+}
+
+// plan walks what is to be restored.
+func (x *restorer) plan(ctx context.Context) error {
+	s := x.o.Snapshot
+	if len(x.o.Paths) == 0 {
+		root := s.root
+		if len(s.Paths) == 1 { // the top is the directory that was backed up
+			x.top.e = &root
+		}
+		x.all = append(x.all, x.top)
+		return x.children(ctx, x.top, &root, "", true)
+	}
+	for _, p := range x.o.Paths {
+		if err := x.planPath(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// planPath plans one path, with the directories that lead to it.
+func (x *restorer) planPath(ctx context.Context, p string) error {
+	names := split(p)
+	e, at, rel := x.o.Snapshot.root, x.top, ""
+	if len(names) == 0 {
+		return x.children(ctx, at, &e, "", true)
+	}
+	for i, name := range names {
+		child, err := x.r.child(ctx, e.Subtree, name)
+		if err != nil {
+			return fmt.Errorf("%q: %w", p, err)
+		}
+		e, rel = child, strings.TrimPrefix(rel+"/"+name, "/")
+		last := i == len(names)-1
+		if e.Type != tree.Dir && !last {
+			return fmt.Errorf("%q: %w", p, ErrNotExist)
+		}
+		switch {
+		case last && x.o.Strip && e.Type == tree.Dir:
+			return x.children(ctx, at, &e, rel, true)
+		case last:
+			return x.entry(ctx, at, &e, rel)
+		case !x.o.Strip:
+			if at = x.makeDir(at, &e); at == nil {
+				return nil // reported
+			}
+			defer at.unpin(x.dirs)
+		}
+	}
+	return nil
+}
+
+// children plans what is in a directory. whole says that all of it is restored.
+func (x *restorer) children(ctx context.Context, d *outDir, e *tree.Entry, rel string, whole bool) error {
+	if e.Flags&tree.Missing != 0 {
+		x.warn(d.path, errors.New("could not be read when it was backed up"))
+		return nil
+	}
+	entries, err := x.r.dir(ctx, e.Subtree)
+	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		x.failed(d.path, err)
+		return nil
+	}
+	if x.o.Delete && whole {
+		x.deleteOthers(d, entries)
+	}
+	for i := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c := &entries[i]
+		childRel := strings.TrimPrefix(rel+"/"+c.Name, "/")
+		if x.rules.Match(childRel, c.Type == tree.Dir) {
+			continue
+		}
+		if err := x.entry(ctx, d, c, childRel); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *restorer) entry(ctx context.Context, d *outDir, e *tree.Entry, rel string) error {
+	switch e.Type {
+	case tree.Dir:
+		sub := x.makeDir(d, e)
+		if sub == nil {
+			return nil
+		}
+		defer sub.unpin(x.dirs)
+		return x.children(ctx, sub, e, rel, true)
+	case tree.File:
+		return x.file(ctx, d, e)
+	default:
+		x.special(d, e)
+		return nil
+	}
+}
+
+// file plans a file, or makes it at once if it is empty.
+func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
+	path := join(d.path, e.Name)
+	if e.Flags&tree.Missing != 0 {
+		x.warn(path, errors.New("could not be read when it was backed up: left out"))
+		return nil
+	}
+	f := &outFile{x: x, dir: d, e: e, fd: -1}
+	if e.Flags&tree.Linked != 0 {
+		k := linkKey{e.Device, e.Inode}
+		if first, ok := x.first[k]; ok {
+			x.links = append(x.links, hardLink{first, d, e.Name})
+			return nil
+		}
+		x.first[k] = f
+	}
+	x.allFiles.Add(1)
+	x.allBytes.Add(e.Size)
+	write, err := x.clear(d, e)
+	if err != nil {
+		x.failed(path, err)
+		return nil
+	}
+	if !write {
+		x.kept.Add(1)
+		x.doneFiles.Add(1)
+		f.kept = true
+		return nil
+	}
+	spans, err := x.r.spans(ctx, e)
+	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		x.failed(path, err)
+		return nil
+	}
+	x.files = append(x.files, f)
+	if x.o.DryRun {
+		return nil
+	}
+	for _, s := range spans {
+		if s.hole {
+			continue
+		}
+		loc, _ := x.r.lookup(s.id)
+		x.wants[loc.Pack] = append(x.wants[loc.Pack], want{f, s.off, loc, s.id})
+		f.left.Add(1)
+	}
+	if f.left.Load() == 0 {
+		f.left.Store(1)
+		f.write(0, nil)
+	}
+	return nil
+}
+
+// fetch reads the packs that are needed, several at a time.
+func (x *restorer) fetch(ctx context.Context) error {
+	packs := make([]int, 0, len(x.wants))
+	for n := range x.wants {
+		packs = append(packs, n)
+	}
+	slices.Sort(packs)
+	queue := make(chan int)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for range max(3, x.r.workers) {
+		wg.Go(func() {
+			f := x.newFetcher()
+			for n := range queue {
+				if err := f.pack(ctx, n, x.wants[n]); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for _, n := range packs {
+		slices.SortStableFunc(x.wants[n], func(a, b want) int { return cmp.Compare(a.loc.Segment, b.loc.Segment) })
+		select {
+		case queue <- n:
+		case <-ctx.Done():
+		}
+	}
+	close(queue)
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// link makes the further names of files that have several.
+func (x *restorer) link() {
+	for _, l := range x.links {
+		path := join(l.dir.path, l.name)
+		if l.f.failed.Load() {
+			x.failed(path, fmt.Errorf("is a link to %s, which could not be restored", join(l.f.dir.path, l.f.e.Name)))
+			continue
+		}
+		err := x.dirs.with(l.f.dir, func(from int) error {
+			return x.dirs.with(l.dir, func(to int) error {
+				var st unix.Stat_t
+				if x.o.Overwrite == OverwriteNever && posix.Stat(to, l.name, &st) == nil {
+					return nil
+				}
+				if err := posix.Remove(to, l.name, false); err != nil {
+					return err
+				}
+				return unix.Linkat(from, l.f.e.Name, to, l.name, 0)
+			})
+		})
+		if err != nil {
+			x.failed(path, fmt.Errorf("linking: %w", err))
+			continue
+		}
+		x.doneFiles.Add(1)
+	}
+}
+
+// finishDirs sets what directories have, the deepest first.
+func (x *restorer) finishDirs() {
+	for _, d := range slices.Backward(x.all) {
+		if d.e == nil {
+			continue
+		}
+		err := x.dirs.with(d, func(fd int) error { return posix.Apply(fd, d.e) })
+		if err != nil {
+			x.warn(d.path, err)
+		}
+	}
+}
+
+func (x *restorer) failed(path string, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.failures = report(x.failures, path, err)
+}
+
+func (x *restorer) warn(path string, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.warnings = report(x.warnings, path, err)
+}
+
+func (x *restorer) progress() Progress {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return Progress{Phase: "restore", Started: x.started, Files: x.doneFiles.Load(), Bytes: x.doneBytes.Load(),
+		AllFiles: x.allFiles.Load(), AllBytes: x.allBytes.Load(), Uploaded: x.received.Load(), Failed: int64(len(x.failures))}
+}
