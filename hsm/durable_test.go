@@ -42,6 +42,10 @@ func child(role string) error {
 	if role == "provision" {
 		return Provision(ctx, c, nil)
 	}
+	if role == "rotate" {
+		_, err := Rotate(ctx, c)
+		return err
+	}
 	rec, err := hex.DecodeString(os.Getenv("COFFER_HSM_RECORD"))
 	if err != nil {
 		return err
@@ -289,7 +293,7 @@ func TestSweep(t *testing.T) {
 func TestAnchor(t *testing.T) {
 	ctx := context.Background()
 	config := provisioned(t, ModeWrapped)
-	path := anchorPath(config().Durable)
+	path := filepath.Join(config().Durable, anchorName)
 	tok := open(t, config())
 	again := func() {
 		t.Helper()
@@ -351,7 +355,7 @@ func TestAnchor(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := provisioned(t, ModeWrapped)
-	foreign, err := os.ReadFile(anchorPath(other().Durable))
+	foreign, err := os.ReadFile(filepath.Join(other().Durable, anchorName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,12 +363,60 @@ func TestAnchor(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("another token's", [40]byte{}, ErrAnchor)
+	generation, err := os.ReadFile(filepath.Join(config().Durable, generationName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, generation, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("the generation's file", [40]byte{}, ErrAnchor)
 }
 
-// TestHardwareWay uses SoftHSM as a real HSM is used: a token that exists,
-// keys made beside whatever else it holds, the anchor inside it.
-func TestHardwareWay(t *testing.T) {
+// TestGeneration: it grows, and survives; on SoftHSM's way and the hardware's.
+func TestGeneration(t *testing.T) {
 	ctx := context.Background()
+	hardware := partition(t)
+	if err := Provision(ctx, hardware(), nil); err != nil {
+		t.Fatal(err)
+	}
+	check := func(config func() Config) {
+		t.Helper()
+		tok := open(t, config())
+		for _, step := range []struct {
+			set  uint64
+			err  error
+			want uint64
+		}{{0, ErrGeneration, 0}, {3, nil, 3}, {3, ErrGeneration, 3}, {2, ErrGeneration, 3}, {1 << 63, nil, 1 << 63}} {
+			if err := tok.SetGeneration(ctx, step.set); !errors.Is(err, step.err) {
+				t.Errorf("set %d: %v, want %v", step.set, err, step.err)
+			}
+			if got, err := tok.Generation(ctx); err != nil || got != step.want {
+				t.Errorf("after %d: %d, %v, want %d", step.set, got, err, step.want)
+			}
+		}
+		if err := tok.Close(); err != nil {
+			t.Fatal(err)
+		}
+		tok = open(t, config())
+		if got, err := tok.Generation(ctx); err != nil || got != 1<<63 {
+			t.Errorf("opened again: %d, %v", got, err)
+		}
+		if head, err := tok.Anchor(ctx); err != nil || head != [40]byte{} {
+			t.Errorf("the anchor is %x, %v", head, err)
+		}
+		if err := tok.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(hardware)
+	check(provisioned(t, ModeWrapped))
+}
+
+// partition makes an empty SoftHSM token that the library works on directly, as
+// it would on a real HSM's.
+func partition(t *testing.T) func() Config {
+	t.Helper()
 	dir := t.TempDir()
 	tokens := filepath.Join(dir, "tokens")
 	if err := os.Mkdir(tokens, 0o700); err != nil {
@@ -377,9 +429,16 @@ func TestHardwareWay(t *testing.T) {
 	if err := initToken(lib, "partition", "so-pin-1234", "user-pin-1234"); err != nil {
 		t.Fatal(err)
 	}
-	config := func() Config {
+	return func() Config {
 		return Config{Module: module, TokenLabel: "partition", PIN: PIN("user-pin-1234")}
 	}
+}
+
+// TestHardwareWay uses SoftHSM as a real HSM is used: a token that exists,
+// keys made beside whatever else it holds, the anchor inside it.
+func TestHardwareWay(t *testing.T) {
+	ctx := context.Background()
+	config := partition(t)
 	if _, err := Open(ctx, config()); !errors.Is(err, ErrProbe) {
 		t.Errorf("empty token: %v, want %v", err, ErrProbe)
 	}

@@ -19,7 +19,8 @@
 //	         memory while it is used (tokens that do not show a raw ECDH output)
 //
 // Beside them the token signs what the node says ([Token.Sign]) and remembers
-// how far the node's ledger had got ([Token.SetAnchor]).
+// how far the node's ledger and its replicated state had got ([Token.SetAnchor],
+// [Token.SetGeneration]).
 //
 // DESIGN.md gives the templates, the reasons and what SoftHSM does not protect.
 package hsm
@@ -95,6 +96,7 @@ type Info struct {
 	Serial       string
 	Software     bool             // SoftHSM: keys are as safe as this machine's memory and the PIN
 	KeyID        [16]byte         // of the key that new records are made under
+	Keys         [][16]byte       // of all keys that records may be under, KeyID among them
 	Signing      *ecdsa.PublicKey // the node's identity; its private half never leaves the token
 }
 
@@ -113,8 +115,8 @@ var (
 	ErrProbe = errors.New("hsm: token is not fit for use")
 	// ErrUnavailable: the token does not answer, also after it was opened anew.
 	ErrUnavailable = errors.New("hsm: token not available")
-	// ErrAnchor: the stored anchor is missing or was not written by this token.
-	ErrAnchor = errors.New("hsm: anchor is missing or forged")
+	// ErrAnchor: the stored anchor or generation is missing or was not written by this token.
+	ErrAnchor = errors.New("hsm: mark is missing or forged")
 	// ErrClosed: the token was closed.
 	ErrClosed = errors.New("hsm: closed")
 )

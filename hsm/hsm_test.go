@@ -456,7 +456,7 @@ func TestHidden(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	c := provisioned(t, ModeWrapped)()
 	reg := prometheus.NewRegistry()
-	c.Metrics = reg
+	c.Metrics, c.Sessions = reg, 3
 	tok := open(t, c)
 	rec, _ := newKey(t, tok, anna)
 	if _, err := tok.Evaluate(context.Background(), bob, rec, base); err == nil {
@@ -473,10 +473,10 @@ func TestMetrics(t *testing.T) {
 			for _, l := range m.GetLabel() {
 				name += " " + l.GetValue()
 			}
-			got[name] = m.GetCounter().GetValue()
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
-	if got["operations_total evaluate record"] != 1 || got["operations_total new_key ok"] != 1 {
+	if got["operations_total evaluate record"] != 1 || got["operations_total new_key ok"] != 1 || got["up"] != 1 || got["sessions"] != 3 {
 		t.Errorf("counted %v", got)
 	}
 }

@@ -23,7 +23,6 @@ const (
 	roleSeal    = "seal"  // unseal: AES-GCM
 	roleMAC     = "mac"   // HMAC over records, anchors, messages
 	roleSign    = "sign"  // P-256, the node's identity
-	roleAnchor  = "anchor"
 )
 
 // maxObjects bounds the search: a token of ours holds about ten objects.
@@ -149,7 +148,7 @@ func (s *session) addKey(k *keys, o object) error {
 		return s.addPublic(k, o)
 	}
 	if o.class == pkcs11.CKO_DATA {
-		return nil // the anchor, which is looked for when it is needed
+		return nil // a mark, which is looked for when it is needed
 	}
 	template := s.template(o.role, k.kwp, o.number, o.id[:])
 	if template == nil {

@@ -30,7 +30,19 @@ func Check(ctx context.Context, c Config) (Info, []Step, error) {
 	}
 	_, err = t.Anchor(ctx)
 	steps = append(steps, Step{"anchor", err})
+	_, err = t.Generation(ctx)
+	steps = append(steps, Step{"generation", err})
 	return t.Info(), steps, t.Close()
+}
+
+// fit returns [ErrProbe] with the first step that went wrong.
+func fit(steps []Step) error {
+	for _, s := range steps {
+		if s.Err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrProbe, s.Name, s.Err)
+		}
+	}
+	return nil
 }
 
 // probe tries what the node will do and what an attacker who holds the PIN

@@ -33,14 +33,14 @@ func Provision(ctx context.Context, c Config, soPIN []byte) error {
 		return err
 	}
 	if c.Durable == "" {
-		return c.provision(lib, func(s *session) error { return s.makeAnchorObject(0, [40]byte{}) })
+		return c.provision(lib, makeObjectMarks)
 	}
 	return c.provisionSoft(lib, soPIN)
 }
 
-// provision makes the keys in the token that lib finds, and anchor what keeps
-// the ledger's head. A token that does not stand the probe is not used.
-func (c *Config) provision(lib *pkcs11.Ctx, anchor func(*session) error) (err error) {
+// provision makes the keys in the token that lib finds, and its marks. A token
+// that does not stand the probe is not used.
+func (c *Config) provision(lib *pkcs11.Ctx, marks func(*session) error) (err error) {
 	s, err := openModule(lib, c.TokenLabel, c.PIN)
 	if err != nil {
 		return err
@@ -59,15 +59,10 @@ func (c *Config) provision(lib *pkcs11.Ctx, anchor func(*session) error) (err er
 	if s.k, err = s.loadKeys(); err != nil {
 		return err
 	}
-	if err := anchor(s); err != nil {
+	if err := marks(s); err != nil {
 		return err
 	}
-	for _, step := range s.probe() {
-		if step.Err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrProbe, step.Name, step.Err)
-		}
-	}
-	return nil
+	return fit(s.probe())
 }
 
 // provisionSoft makes a SoftHSM token. token.json comes last: until then there
@@ -79,7 +74,7 @@ func (c *Config) provisionSoft(lib *pkcs11.Ctx, soPIN []byte) error {
 	if err := durable.MkdirAll(c.Durable, 0o700); err != nil {
 		return fmt.Errorf("hsm: provisioning: %w", err)
 	}
-	const sub = "tokens-1"
+	const sub = tokensPrefix + "1"
 	tokens := filepath.Join(c.Durable, sub)
 	if err := errors.Join(os.RemoveAll(tokens), os.Mkdir(tokens, 0o700)); err != nil {
 		return fmt.Errorf("hsm: provisioning: %w", err)
@@ -98,7 +93,7 @@ func (c *Config) provisionSoft(lib *pkcs11.Ctx, soPIN []byte) error {
 	if err := initToken(lib, c.TokenLabel, string(soPIN), string(c.PIN)); err != nil {
 		return fmt.Errorf("hsm: initialising a token: %w", err)
 	}
-	err = c.provision(lib, func(s *session) error { return makeFileAnchor(s, anchorPath(c.Durable)) })
+	err = c.provision(lib, func(s *session) error { return makeFileMarks(s, c.Durable) })
 	if err != nil {
 		return err
 	}

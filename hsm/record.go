@@ -66,7 +66,7 @@ func parseRecord(b []byte) (*record, error) {
 // that no message of one use has the MAC of another's.
 const (
 	macRecord  = "coffer hsm 1 record"
-	macAnchor  = "coffer hsm 1 anchor"
+	macMark    = "coffer hsm 1 mark"
 	macMessage = "coffer hsm 1 message"
 	macTweak   = "coffer hsm 1 tweak"
 	aadSeal    = "coffer hsm 1 seal"

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 
@@ -159,6 +160,13 @@ func (s *session) open() (err error) {
 		return fmt.Errorf("hsm: opening a session: %w", err)
 	}
 	return nil
+}
+
+func (s *session) info() Info {
+	return Info{
+		Mode: s.k.mode, Manufacturer: s.token.ManufacturerID, Model: s.token.Model, Serial: s.token.SerialNumber,
+		Software: s.software(), KeyID: s.k.current, Keys: slices.Collect(maps.Keys(s.k.main)), Signing: s.k.signing,
+	}
 }
 
 // workers opens n sessions beside root and makes the canary.

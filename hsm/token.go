@@ -36,16 +36,19 @@ type Token struct {
 	pin     PIN
 	lib     *pkcs11.Ctx
 	work    *workCopy // nil for a real HSM
-	info    Info
 	recycle int64
-	anchor  anchorStore
 	log     *zap.Logger
 	metrics *metrics
+
+	anchor     mark
+	generation mark
+	raise      sync.Mutex // held from reading the generation to raising it
 
 	// mu is held for reading by operations, for writing by what opens or
 	// closes the module: closing a session in use is a segmentation fault.
 	mu     sync.RWMutex
 	now    *opened // nil when the last opening failed
+	info   Info    // of the last opening
 	closed bool
 	fatal  error     // set for good when the PIN was refused
 	failed time.Time // when the last opening failed
@@ -92,13 +95,12 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range steps {
-		if s.Err != nil {
-			return nil, errors.Join(fmt.Errorf("%w: %s: %w", ErrProbe, s.Name, s.Err), t.Close())
-		}
+	if err := fit(steps); err != nil {
+		return nil, errors.Join(err, t.Close())
 	}
-	t.log.Info("token opened", zap.Stringer("mode", t.info.Mode), zap.String("manufacturer", t.info.Manufacturer),
-		zap.String("model", t.info.Model), zap.Bool("software", t.info.Software), zap.Int("sessions", t.c.Sessions))
+	i := t.Info()
+	t.log.Info("token opened", zap.Stringer("mode", i.Mode), zap.String("manufacturer", i.Manufacturer),
+		zap.String("model", i.Model), zap.Bool("software", i.Software), zap.Int("keys", len(i.Keys)), zap.Int("sessions", t.c.Sessions))
 	return t, nil
 }
 
@@ -134,18 +136,14 @@ func openToken(ctx context.Context, c Config) (_ *Token, _ []Step, err error) {
 	if t.now, err = t.start(); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	root := t.now.root
-	t.info = Info{
-		Mode: root.k.mode, Manufacturer: root.token.ManufacturerID, Model: root.token.Model,
-		Serial: root.token.SerialNumber, Software: root.software(), KeyID: root.k.current, Signing: root.k.signing,
-	}
 	t.recycle = c.RecycleOps
-	if t.recycle == 0 && t.info.Software {
+	if t.recycle == 0 && t.now.root.software() {
 		t.recycle = defaultRecycle
 	}
-	t.anchor = &objectAnchor{}
+	t.anchor, t.generation = &objectMark{name: anchorName}, &objectMark{name: generationName}
 	if c.Durable != "" {
-		t.anchor = &fileAnchor{path: anchorPath(c.Durable)}
+		t.anchor = &fileMark{dir: c.Durable, name: anchorName}
+		t.generation = &fileMark{dir: c.Durable, name: generationName}
 	}
 	s := <-t.now.free
 	steps := s.probe()
@@ -161,7 +159,8 @@ func load(module string) (*pkcs11.Ctx, error) {
 	return lib, nil // never unloaded: the library may have left handlers behind
 }
 
-// start opens the module, from a fresh working copy if there is one.
+// start opens the module, from a fresh working copy if there is one. The
+// caller holds t.mu for writing, or has the token to itself.
 func (t *Token) start() (*opened, error) {
 	if t.work != nil {
 		if err := t.work.fill(t.c.Durable); err != nil {
@@ -169,6 +168,9 @@ func (t *Token) start() (*opened, error) {
 		}
 	}
 	root, err := openModule(t.lib, t.c.TokenLabel, t.pin)
+	if errors.Is(err, ErrPIN) {
+		t.metrics.refused.Inc()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -177,6 +179,8 @@ func (t *Token) start() (*opened, error) {
 		return nil, errors.Join(err, (&opened{root: root}).close())
 	}
 	t.ops.Store(0)
+	t.info = root.info()
+	t.metrics.state(t.c.Sessions)
 	return o, nil
 }
 
@@ -271,6 +275,7 @@ func (t *Token) reopen(old *opened, reason string) error {
 			t.log.Warn("closing the token", zap.Error(err)) // and on: a dead token cannot be closed properly
 		}
 		t.now = nil
+		t.metrics.state(0)
 	}
 	o, err := t.start()
 	if errors.Is(err, ErrPIN) {
@@ -288,7 +293,11 @@ func (t *Token) reopen(old *opened, reason string) error {
 }
 
 // Info returns what is known of the token.
-func (t *Token) Info() Info { return t.info }
+func (t *Token) Info() Info {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.info
+}
 
 // Close waits for operations in flight, logs out and removes the working copy.
 // Closing twice is no error.
@@ -300,10 +309,11 @@ func (t *Token) Close() error {
 	}
 	t.closed = true
 	defer process.Unlock()
-	err := t.anchor.close()
+	err := errors.Join(t.anchor.close(), t.generation.close())
 	if t.now != nil {
 		err = errors.Join(err, t.now.close())
 		t.now = nil
+		t.metrics.state(0)
 	}
 	clear(t.pin)
 	t.work.remove()

@@ -22,11 +22,13 @@ import (
 //
 //	token.json   what the token is, and the SHA-256 of each of its files
 //	tokens-N     the files, as SoftHSM wrote them when they were made; N counts rotations
-//	anchor       the ledger's head; see anchor_file.go
+//	anchor       the ledger's head, and
+//	generation   of the replicated state: marks; see mark_file.go
 //
 // and the library works on a copy that dies with the process.
 const (
 	metaName      = "token.json"
+	tokensPrefix  = "tokens-"
 	workPrefix    = "coffer-token-"
 	lockSuffix    = ".lock"
 	maxTokenFile  = 1 << 20 // a key object has a few hundred bytes
@@ -184,12 +186,24 @@ func (w *workCopy) remove() {
 }
 
 // fill makes the copy afresh from the durable token, refusing files that are
-// not those provisioned, and points SoftHSM to it.
+// not those provisioned, and points SoftHSM to it. If another process rotates
+// the key meanwhile, the files are those of the new token at the second try.
 func (w *workCopy) fill(from string) error {
 	m, err := readMeta(from)
 	if err != nil {
 		return err
 	}
+	if err = w.copy(from, m); err != nil {
+		again, e := readMeta(from)
+		if e != nil || again.Dir == m.Dir {
+			return err
+		}
+		err = w.copy(from, again)
+	}
+	return err
+}
+
+func (w *workCopy) copy(from string, m *tokenMeta) error {
 	tokens := filepath.Join(w.dir, "tokens")
 	if err := os.RemoveAll(tokens); err != nil {
 		return fmt.Errorf("hsm: emptying the working copy: %w", err)
