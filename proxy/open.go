@@ -79,8 +79,10 @@ func (p *Proxy) close() error {
 // the index; it stays where it is.
 func (p *Proxy) rebuild(ctx context.Context, ix *index) (int, error) {
 	// An earlier attempt may have left rows.
-	if err := ix.db.DeleteRange([]byte{rowBucket}, []byte{rowUpload + 1}, pebble.Sync); err != nil {
-		return 0, fmt.Errorf("clearing the index: %w", err)
+	for _, kind := range []byte{rowBucket, rowObject, rowParts, rowUpload, rowPart, rowIntent} {
+		if err := ix.db.DeleteRange([]byte{kind}, []byte{kind + 1}, pebble.Sync); err != nil {
+			return 0, fmt.Errorf("clearing the index: %w", err)
+		}
 	}
 	var g errgroup.Group
 	g.SetLimit(parallelInspect)

@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"coffer/internal/testminio"
+	"coffer/upstream"
+)
+
+// sized files that clients send in different ways; the last goes in parts.
+var treeSizes = map[string]int{
+	"empty": 0, "one": 1, "small.txt": 1000, "dir/chunk": 65536, "dir/chunk+1": 65537, "dir/sub dir/ünï": 300000,
+	"dir/stream": 3 << 20, "dir/parts.bin": 30 << 20,
+}
+
+// makeTree writes a tree of files with random bytes.
+func makeTree(t testing.TB, dir string) {
+	t.Helper()
+	r := rand.NewChaCha8(sha256.Sum256([]byte("tree")))
+	for name, size := range treeSizes {
+		data := make([]byte, size)
+		r.Read(data)
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// digest lists the files of a tree with their hashes.
+func digest(t testing.TB, dir string) string {
+	t.Helper()
+	var lines []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		rel, _ := filepath.Rel(dir, path)
+		lines = append(lines, fmt.Sprintf("%x %d %s", sha256.Sum256(data), len(data), rel))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// shell runs client programs against a gateway.
+type shell struct {
+	t   testing.TB
+	dir string
+	env []string
+}
+
+func newShell(t testing.TB, g *gateway) *shell {
+	dir := t.TempDir()
+	s := &shell{t: t, dir: dir}
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		// A proxy or a bundle of authorities of the machine is not for loopback.
+		if !strings.HasPrefix(name, "AWS_") && !strings.HasSuffix(strings.ToLower(name), "_proxy") {
+			s.env = append(s.env, v)
+		}
+	}
+	s.env = append(s.env, "HOME="+dir,
+		"AWS_ACCESS_KEY_ID="+testAccess, "AWS_SECRET_ACCESS_KEY="+testSecret, "AWS_DEFAULT_REGION=us-east-1",
+		"AWS_ENDPOINT_URL="+g.url, "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER=", "S3_ENDPOINT_URL="+g.url,
+		"RCLONE_CONFIG_C_TYPE=s3", "RCLONE_CONFIG_C_PROVIDER=Other", "RCLONE_CONFIG_C_ACCESS_KEY_ID="+testAccess,
+		"RCLONE_CONFIG_C_SECRET_ACCESS_KEY="+testSecret, "RCLONE_CONFIG_C_ENDPOINT="+g.url, "RCLONE_CONFIG_C_REGION=us-east-1",
+		"RCLONE_CONFIG_C_UPLOAD_CUTOFF=10M", "RCLONE_CONFIG_C_CHUNK_SIZE=5M", "RCLONE_CONFIG_C_FORCE_PATH_STYLE=true",
+		"RESTIC_PASSWORD=restic")
+	return s
+}
+
+// run runs a command that must succeed and returns what it printed.
+func (s *shell) run(name string, args ...string) string {
+	s.t.Helper()
+	out, err := s.try(name, args...)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func (s *shell) try(name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Env = s.dir, s.env
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	return out.String(), err
+}
+
+// upstreams are what clients are tried over.
+func upstreams(t *testing.T, f func(t *testing.T, g *gateway)) {
+	t.Run("folder", func(t *testing.T) { f(t, startGateway(t)) })
+	t.Run("minio", func(t *testing.T) { f(t, startGateway(t, overMinIO(t))) })
+}
+
+// overMinIO puts a gateway over a real S3 store.
+func overMinIO(t testing.TB) func(*Config) {
+	endpoint, access, secret := testminio.Start(t)
+	bucket, err := upstream.Open(t.Context(), upstream.Config{
+		Type: "s3", Endpoint: endpoint, Bucket: fmt.Sprintf("proxy-%d", rand.Uint32()), Region: "us-east-1",
+		AccessKey: access, SecretKey: upstream.NewSecret(secret), Create: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(c *Config) { c.Bucket = bucket }
+}
+
+// TestAWS: the AWS command line, both generations that this machine has.
+func TestAWS(t *testing.T) {
+	upstreams(t, func(t *testing.T, g *gateway) {
+		s := newShell(t, g)
+		tree := filepath.Join(s.dir, "tree")
+		makeTree(t, tree)
+		s.run("aws", "s3", "mb", "s3://first")
+		s.run("aws", "s3", "sync", "tree", "s3://first/t")
+		if out := s.run("aws", "s3", "sync", "tree", "s3://first/t"); strings.Contains(out, "upload:") {
+			t.Errorf("the second sync transferred:\n%s", out)
+		}
+		list := s.run("aws", "s3", "ls", "--recursive", "s3://first/")
+		for name, size := range treeSizes {
+			if !strings.Contains(list, fmt.Sprintf(" %d t/%s\n", size, name)) {
+				t.Errorf("%s of %d bytes is not listed:\n%s", name, size, list)
+			}
+		}
+		s.run("aws", "s3", "cp", "--recursive", "s3://first/t", "s3://first/copy")
+		s.run("aws", "s3", "mv", "s3://first/copy/one", "s3://first/copy/two")
+		s.run("aws", "s3", "mv", "s3://first/copy/two", "s3://first/copy/one")
+		s.run("aws", "s3", "sync", "s3://first/copy", "back")
+		if got, want := digest(t, filepath.Join(s.dir, "back")), digest(t, tree); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		s.run("aws", "s3", "rm", "--recursive", "s3://first/")
+		s.run("aws", "s3", "rb", "s3://first")
+		if out := s.run("aws", "s3", "ls"); strings.Contains(out, "first") {
+			t.Errorf("the bucket is still there:\n%s", out)
+		}
+	})
+}
