@@ -75,7 +75,7 @@ type Bucket interface {
 	AbortMultipart(ctx context.Context, name, id string) error
 
 	// ListMultipart calls fn for each unfinished upload whose name begins with
-	// prefix, ordered by name.
+	// prefix, ordered by name, so that it can be aborted.
 	ListMultipart(ctx context.Context, prefix string, fn func(Upload) error) error
 }
 
