@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"coffer/internal/testminio"
 	"coffer/upstream"
@@ -35,6 +36,10 @@ func makeTree(t testing.TB, dir string) {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		// Older than the upload, whose time S3 tells in whole seconds.
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +88,10 @@ func newShell(t testing.TB, g *gateway) *shell {
 		"RCLONE_CONFIG_C_TYPE=s3", "RCLONE_CONFIG_C_PROVIDER=Other", "RCLONE_CONFIG_C_ACCESS_KEY_ID="+testAccess,
 		"RCLONE_CONFIG_C_SECRET_ACCESS_KEY="+testSecret, "RCLONE_CONFIG_C_ENDPOINT="+g.url, "RCLONE_CONFIG_C_REGION=us-east-1",
 		"RCLONE_CONFIG_C_UPLOAD_CUTOFF=10M", "RCLONE_CONFIG_C_CHUNK_SIZE=5M", "RCLONE_CONFIG_C_FORCE_PATH_STYLE=true",
-		"RESTIC_PASSWORD=restic")
+		"RCLONE_LOG_LEVEL=INFO", "RCLONE_CONFIG="+filepath.Join(dir, "rclone.conf"), "RESTIC_PASSWORD=restic")
+	if err := os.WriteFile(filepath.Join(dir, "rclone.conf"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
@@ -155,4 +163,107 @@ func TestAWS(t *testing.T) {
 			t.Errorf("the bucket is still there:\n%s", out)
 		}
 	})
+}
+
+// TestRclone: it compares sizes and MD5, lists by version 1 and moves by copying.
+func TestRclone(t *testing.T) {
+	upstreams(t, func(t *testing.T, g *gateway) {
+		s := newShell(t, g)
+		tree := filepath.Join(s.dir, "tree")
+		makeTree(t, tree)
+		s.run("rclone", "mkdir", "c:rcl")
+		s.run("rclone", "sync", "tree", "c:rcl/t")
+		out := s.run("rclone", "sync", "--checksum", "tree", "c:rcl/t")
+		if strings.Contains(out, "Copied") {
+			t.Errorf("the second sync transferred:\n%s", out)
+		}
+		s.run("rclone", "check", "--download", "tree", "c:rcl/t")
+		s.run("rclone", "copy", "c:rcl/t", "c:rcl/copy")
+		s.run("rclone", "moveto", "c:rcl/copy/one", "c:rcl/copy/uno")
+		s.run("rclone", "moveto", "c:rcl/copy/uno", "c:rcl/copy/one")
+		s.run("rclone", "check", "tree", "c:rcl/copy")
+		s.run("rclone", "copy", "c:rcl/copy", "back")
+		if got, want := digest(t, filepath.Join(s.dir, "back")), digest(t, tree); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		if got := s.run("rclone", "cat", "--log-level", "ERROR", "--offset", "65530", "--count", "10", "c:rcl/t/dir/stream"); len(got) != 10 {
+			t.Errorf("a range of 10 bytes has %d", len(got))
+		}
+		s.run("rclone", "purge", "c:rcl")
+	})
+}
+
+// TestS3cmd: signs in its own way, checks MD5 of parts, deletes many at once.
+func TestS3cmd(t *testing.T) {
+	g := startGateway(t)
+	s := newShell(t, g)
+	tree := filepath.Join(s.dir, "tree")
+	makeTree(t, tree)
+	config := "[default]\naccess_key = " + testAccess + "\nsecret_key = " + testSecret + "\nhost_base = " + g.addr() +
+		"\nhost_bucket = " + g.addr() + "\nuse_https = False\nmultipart_chunk_size_mb = 5\n"
+	if err := os.WriteFile(filepath.Join(s.dir, ".s3cfg"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.run("s3cmd", "mb", "s3://cmd")
+	s.run("s3cmd", "sync", "tree/", "s3://cmd/t/")
+	if out := s.run("s3cmd", "sync", "tree/", "s3://cmd/t/"); strings.Contains(out, "upload:") {
+		t.Errorf("the second sync transferred:\n%s", out)
+	}
+	s.run("s3cmd", "cp", "--recursive", "s3://cmd/t/", "s3://cmd/copy/")
+	s.run("s3cmd", "mv", "s3://cmd/copy/one", "s3://cmd/copy/uno")
+	s.run("s3cmd", "mv", "s3://cmd/copy/uno", "s3://cmd/copy/one")
+	s.run("s3cmd", "info", "s3://cmd")
+	s.run("s3cmd", "info", "s3://cmd/copy/one")
+	s.run("s3cmd", "sync", "s3://cmd/copy/", "back/")
+	if got, want := digest(t, filepath.Join(s.dir, "back")), digest(t, tree); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	s.run("s3cmd", "multipart", "s3://cmd")
+	s.run("s3cmd", "del", "--recursive", "--force", "s3://cmd/")
+	s.run("s3cmd", "rb", "s3://cmd")
+}
+
+// TestRestic: a backup program with the gateway as its repository.
+func TestRestic(t *testing.T) {
+	upstreams(t, func(t *testing.T, g *gateway) {
+		s := newShell(t, g)
+		tree := filepath.Join(s.dir, "tree")
+		makeTree(t, tree)
+		s.env = append(s.env, "RESTIC_REPOSITORY=s3:"+g.url+"/restic/repo", "RESTIC_CACHE_DIR="+filepath.Join(s.dir, "cache"))
+		s.run("restic", "init")
+		s.run("restic", "backup", "tree")
+		s.run("restic", "backup", "tree")
+		s.run("restic", "check", "--read-data")
+		s.run("restic", "restore", "latest", "--target", "back")
+		if got, want := digest(t, filepath.Join(s.dir, "back", "tree")), digest(t, tree); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		s.run("restic", "forget", "--keep-last", "1", "--prune")
+	})
+}
+
+// TestS5cmd: many requests at once. The program is built by "make tools".
+func TestS5cmd(t *testing.T) {
+	g := startGateway(t)
+	s := newShell(t, g)
+	tree := filepath.Join(s.dir, "tree")
+	makeTree(t, tree)
+	s5cmd, err := filepath.Abs("../.cache/bin/s5cmd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.run(s5cmd, "mb", "s3://five")
+	s.run(s5cmd, "sync", "--part-size", "5", "tree/", "s3://five/t/")
+	if out := s.run(s5cmd, "sync", "tree/", "s3://five/t/"); strings.TrimSpace(out) != "" {
+		t.Errorf("the second sync transferred:\n%s", out)
+	}
+	s.run(s5cmd, "cp", "s3://five/t/*", "s3://five/copy/")
+	s.run(s5cmd, "mv", "s3://five/copy/one", "s3://five/copy/uno")
+	s.run(s5cmd, "mv", "s3://five/copy/uno", "s3://five/copy/one")
+	s.run(s5cmd, "cp", "s3://five/copy/*", "back/")
+	if got, want := digest(t, filepath.Join(s.dir, "back")), digest(t, tree); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	s.run(s5cmd, "rm", "s3://five/*")
+	s.run(s5cmd, "rb", "s3://five")
 }

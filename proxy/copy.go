@@ -25,9 +25,20 @@ type copyResult struct {
 // findSource finds the object that x-amz-copy-source names, and holds the
 // conditions on it.
 func (p *Proxy) findSource(rq *request) (*found, error) {
-	spec := rq.Header.Get("X-Amz-Copy-Source")
-	path, query, hasQuery := strings.Cut(spec, "?")
-	path, err := url.PathUnescape(path)
+	path, query, hasQuery := strings.Cut(rq.Header.Get("X-Amz-Copy-Source"), "?")
+	f, err := p.findSourceAt(rq, path, query, hasQuery, url.PathUnescape)
+	if errors.Is(err, errNoSuchKey) && strings.Contains(path, "+") {
+		// s5cmd, for one, writes a space as in a query.
+		f, err = p.findSourceAt(rq, path, query, hasQuery, url.QueryUnescape)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f, checkCopySource(rq.Header, f.row)
+}
+
+func (p *Proxy) findSourceAt(rq *request, path, query string, hasQuery bool, unescape func(string) (string, error)) (*found, error) {
+	path, err := unescape(path)
 	if err != nil {
 		return nil, errInvalidArgument.saying("The copy source must be URL-encoded.")
 	}
@@ -48,11 +59,7 @@ func (p *Proxy) findSource(rq *request) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := p.findIn(rq.Context(), make(http.Header), rq.ix, b, bucket, key, id, id != "")
-	if err != nil {
-		return nil, err
-	}
-	return f, checkCopySource(rq.Header, f.row)
+	return p.findIn(rq.Context(), make(http.Header), rq.ix, b, bucket, key, id, id != "")
 }
 
 // copyObject copies within the upstream: the bytes stay sealed under their data

@@ -141,6 +141,7 @@ type errorBody struct {
 	Message    string
 	Key        *text  `xml:",omitempty"`
 	BucketName string `xml:",omitempty"`
+	Region     string `xml:",omitempty"` // that the client should have signed for
 	Resource   text
 	RequestID  string `xml:"RequestId"`
 	HostID     string `xml:"HostId"`
@@ -177,6 +178,9 @@ func (p *Proxy) sendError(a *answer, rq *request, err error) *failure {
 	body := errorBody{
 		Code: f.code, Message: f.message, BucketName: rq.bucket,
 		Resource: newText(rq.URL.Path), RequestID: rq.id, HostID: rq.id,
+	}
+	if f.code == errAuthHeaderMalformed.code {
+		body.Region = p.region
 	}
 	if rq.key != "" {
 		key := newText(rq.key)
