@@ -257,13 +257,15 @@ func TestOldRaftSnapshotRaisesAlarm(t *testing.T) {
 			n.kv = old.clone()
 		}
 		f.mu.Unlock()
-		if _, err := c.Recover(context.Background(), "right"); !errors.Is(err, ErrUnavailable) {
-			t.Fatalf("recovering on a rolled back state: %v, want ErrUnavailable", err)
-		}
+		time.Sleep(2 * followTick)
+		synctest.Wait()
 		for _, n := range f.nodes {
-			if n.server.Health().Regressions == 0 {
+			if n.server.Health().Regressions == 0 { // before anybody asks
 				t.Errorf("node %s raised no alarm", n.id)
 			}
+		}
+		if _, err := c.Recover(context.Background(), "right"); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("recovering on a rolled back state: %v, want ErrUnavailable", err)
 		}
 	})
 }
@@ -458,6 +460,133 @@ func TestLeaderInventsNoRecord(t *testing.T) {
 			if tl := n.server.tally(c.uid); tl.current == h.Epoch || tl.current == (Epoch{}) {
 				t.Errorf("node %s took an invented record", n.id)
 			}
+		}
+	})
+}
+
+// An owner's success must not forgive the guesses that another made meanwhile.
+func TestProofForgivesNothingLater(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		c := f.client("anna")
+		f.register(c, "right")
+		got, err := c.recover(context.Background(), "right")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRig(t, f, "anna")
+		owner, other := r.guess(), r.guess()
+		p := &ProveBody{UID: c.uid, Epoch: owner.Epoch, ID: owner.ID, Seq: r.command(KindAttempt, owner).Seq}
+		p.Sig = [64]byte(ed25519.Sign(got.signing, proveMessage(p, recordHash(got.record))))
+		r.command(KindAttempt, other)
+		synctest.Wait()
+		if a := r.command(KindProve, p); a.Code != CodeOK || a.Left != 9 {
+			t.Errorf("proof: %v, %d left; want 9", a.Code, a.Left)
+		}
+		synctest.Wait()
+		for _, n := range f.nodes {
+			if used := n.server.tally(c.uid).used(); used != 1 {
+				t.Errorf("node %s counts %d, want 1", n.id, used)
+			}
+		}
+	})
+}
+
+// A state that shows a proof which nobody signed must not restore a budget.
+func TestInventedProofRestoresNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		c := f.client("anna")
+		f.register(c, "right")
+		for range 6 {
+			f.wrong(c, "wrong")
+		}
+		f.forge("anna", func(a *account) {
+			last := a.Attempts[5]
+			a.Proof = &ProveBody{UID: c.uid, Epoch: last.Epoch, ID: last.ID, Seq: last.Seq}
+			a.Restored, a.Attempts = a.Seq, nil
+		})
+		synctest.Wait()
+		for _, n := range f.nodes {
+			if used := n.server.tally(c.uid).used(); used != 6 {
+				t.Errorf("node %s counts %d, want 6", n.id, used)
+			}
+		}
+	})
+}
+
+// A leader that numbers attempts as it likes must not get the owner to sign away
+// all numbers below.
+func TestNumbersCannotJump(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		c := f.client("anna")
+		f.register(c, "right")
+		r := newRig(t, f, "anna")
+		f.forge("anna", func(a *account) { a.Seq, a.Restored = 1<<40, 1<<40 })
+		b := r.guess()
+		if a := r.command(KindAttempt, b); a.Code != CodeOK || a.Seq != 1<<40+1 {
+			t.Fatalf("attempt: %v, number %d", a.Code, a.Seq)
+		}
+		for i := range f.nodes {
+			if a := r.eval(i, b); a.Code != CodeRegression {
+				t.Errorf("node %d evaluates attempt 2^40: %v, want regression", i+1, a.Code)
+			}
+		}
+	})
+}
+
+// After a destruction a full budget needs the client's signed word that the
+// password is a new one, on every node.
+func TestNoFullBudgetForAnOldPassword(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		c := f.client("anna")
+		f.register(c, "right")
+		for range 10 {
+			f.wrong(c, "wrong")
+		}
+		time.Sleep(time.Hour)
+		f.forge("anna", func(a *account) { a.Gone = 0 }) // the machine sees a first registration
+		_, err := c.Register(context.Background(), "right", randomKey())
+		if !errors.Is(err, ErrUnavailable) {
+			t.Errorf("nodes confirm the registration: %v, want ErrUnavailable", err)
+		}
+		r := newRig(t, f, "anna")
+		b := r.guess()
+		r.command(KindAttempt, b)
+		for i := range f.nodes {
+			if a := r.eval(i, b); a.Code == CodeOK {
+				t.Errorf("node %d evaluates", i+1)
+			}
+		}
+	})
+}
+
+// A record that names keys which the nodes did not make is not confirmed: its
+// owner would find out at recovery.
+func TestRecordWithForeignKeys(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		c := f.client("anna")
+		h, nodes, err := c.stage(context.Background(), "right")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range nodes {
+			nodes[i].public = randomPoint()
+		}
+		b, err := c.deal(h, nodes, randomKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reg, err := c.commit(context.Background(), b); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("committed: %+v, %v; want ErrUnavailable", reg, err)
 		}
 	})
 }
