@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"coffer/backup/pack"
@@ -165,56 +167,81 @@ func (r *Repo) writerID() (ref writerRef, err error) {
 	return ref, err
 }
 
-// newestHeads lists the newest head of each writer.
-func (r *Repo) newestHeads(ctx context.Context) (map[pack.Name]uint64, error) {
-	newest := make(map[pack.Name]uint64)
-	err := r.bucket.List(ctx, headDir, "", func(i upstream.Info) error {
+// seenHeads are the heads that lie upstream.
+type seenHeads struct {
+	newest    map[pack.Name]uint64
+	heads     map[string]*head  // by object
+	hashes    map[string][]byte // of the sealed objects
+	problems  []Problem         // those that do not open
+	forgotten map[[16]byte]bool
+}
+
+// readHeads reads all heads.
+func (r *Repo) readHeads(ctx context.Context) (*seenHeads, error) {
+	x := &seenHeads{newest: make(map[pack.Name]uint64), heads: make(map[string]*head), hashes: make(map[string][]byte),
+		forgotten: make(map[[16]byte]bool)}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(fetchers)
+	var mu sync.Mutex
+	err := r.bucket.List(gctx, headDir, "", func(i upstream.Info) error {
 		w, seq, err := parseHeadName(i.Name)
 		if err != nil {
 			r.log.Warn("a foreign object lies in the repository", zap.String("object", i.Name))
 			return nil
 		}
-		newest[w] = max(newest[w], seq)
+		x.newest[w] = max(x.newest[w], seq)
+		g.Go(func() error {
+			h, sum, err := r.readHead(gctx, i.Name)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil && gctx.Err() == nil {
+				x.problems = append(x.problems, Problem{Object: i.Name, Err: err.Error()})
+				return nil
+			}
+			x.heads[i.Name], x.hashes[i.Name] = h, sum
+			return err
+		})
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("listing %s: %w", headDir, err)
+	if gerr := g.Wait(); err == nil {
+		err = gerr
 	}
-	return newest, nil
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", headDir, err)
+	}
+	for _, h := range x.heads {
+		for _, n := range h.Forgotten {
+			x.forgotten[n] = true
+		}
+	}
+	return x, nil
 }
 
 // rollbacks compares the heads with the snapshots that exist and with what this
 // machine remembers, and describes what storage has taken back. Heads that do
 // not open are problems, by object.
 func (r *Repo) rollbacks(ctx context.Context, snapshots []pack.Name) (found []string, problems []Problem, err error) {
-	newest, err := r.newestHeads(ctx)
+	x, err := r.readHeads(ctx)
 	if err != nil {
 		return nil, nil, err
-	}
-	heads := make(map[pack.Name]*head)
-	hashes := make(map[pack.Name][]byte)
-	forgotten := make(map[[16]byte]bool)
-	for w, seq := range newest {
-		name := headName(w, seq)
-		h, sum, err := r.readHead(ctx, name)
-		if err != nil {
-			problems = append(problems, Problem{Object: name, Err: err.Error()})
-			continue
-		}
-		heads[w], hashes[w] = h, sum
-		for _, n := range h.Forgotten {
-			forgotten[n] = true
-		}
 	}
 	exists := make(map[[16]byte]bool)
 	for _, n := range snapshots {
 		exists[n] = true
 	}
-	for w, h := range heads {
-		for _, n := range h.Snapshots {
-			if !exists[n] && !forgotten[n] {
-				found = append(found, fmt.Sprintf("writer %s: snapshot %s is gone", w, pack.Name(n)))
+	for w, seq := range x.newest {
+		if h := x.heads[headName(w, seq)]; h != nil {
+			for _, n := range h.Snapshots {
+				if !exists[n] && !x.forgotten[n] {
+					found = append(found, fmt.Sprintf("writer %s: snapshot %s is gone", w, pack.Name(n)))
+				}
 			}
+		}
+	}
+	for name, h := range x.heads {
+		before := x.hashes[headName(h.Writer, h.Seq-1)]
+		if before != nil && h.Previous != nil && !slices.Equal(before, h.Previous) {
+			found = append(found, fmt.Sprintf("writer %s: %s does not follow the head before it", pack.Name(h.Writer), name))
 		}
 	}
 	err = r.withState(func(st *localState) error {
@@ -223,22 +250,23 @@ func (r *Repo) rollbacks(ctx context.Context, snapshots []pack.Name) (found []st
 			if err != nil {
 				continue
 			}
-			switch seq := newest[w]; {
+			hash := x.hashes[headName(w, seen.Seq)]
+			switch seq := x.newest[w]; {
 			case seq < seen.Seq:
 				found = append(found, fmt.Sprintf("writer %s: head %d was seen, the newest is %d", w, seen.Seq, seq))
-			case seq == seen.Seq && hashes[w] != nil && !slices.Equal(hashes[w], seen.Hash):
-				found = append(found, fmt.Sprintf("writer %s: head %d is another one than was seen", w, seq))
+			case hash != nil && !slices.Equal(hash, seen.Hash):
+				found = append(found, fmt.Sprintf("writer %s: head %d is another one than was seen", w, seen.Seq))
 			}
 		}
-		for w, sum := range hashes {
-			if newest[w] > st.Seen[w.String()].Seq {
-				st.see(w, newest[w], sum)
+		for w, seq := range x.newest {
+			if hash := x.hashes[headName(w, seq)]; hash != nil && seq > st.Seen[w.String()].Seq {
+				st.see(w, seq, hash)
 			}
 		}
 		return nil
 	})
 	slices.Sort(found)
-	return found, problems, err
+	return found, x.problems, err
 }
 
 func (r *Repo) readHead(ctx context.Context, name string) (*head, []byte, error) {
