@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,7 +51,7 @@ func TestCountsBeforeEvaluating(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := newFleet(t, 3)
 		defer f.close()
-		checked := 0
+		var checked atomic.Int32
 		for _, n := range f.nodes {
 			n.hsm.before = func(_ []byte, blinded [33]byte) error {
 				all, h := readLedger(t, n.dir)
@@ -61,7 +62,7 @@ func TestCountsBeforeEvaluating(t *testing.T) {
 				if h.bytes() != n.hsm.anchor {
 					return fmt.Errorf("evaluating what is not anchored")
 				}
-				checked++
+				checked.Add(1)
 				return nil
 			}
 		}
@@ -72,8 +73,8 @@ func TestCountsBeforeEvaluating(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 		synctest.Wait()
-		if checked < 3+3+2 {
-			t.Errorf("%d evaluations checked, want at least 8", checked)
+		if got := checked.Load(); got < 3+3+2 {
+			t.Errorf("%d evaluations checked, want at least 8", got)
 		}
 	})
 }

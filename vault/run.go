@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	followTick = 2 * time.Second // how often Run looks at what is due by time
+	followTick = 5 * time.Second // how often Run looks at what is due by time
 	sweepBatch = 128             // accounts a leader proposes at once
 )
 
