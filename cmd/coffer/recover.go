@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"coffer/internal/config"
+	"coffer/keyring"
+	"coffer/seal"
+	"coffer/vault"
+)
+
+func (a *app) recoverCommand() *cobra.Command {
+	var (
+		w where
+		m machine
+		p protection
+	)
+	cmd := &cobra.Command{
+		Use:   "recover",
+		Short: "Get the backup key back, on a new machine or on one that lost it",
+		Long: "recover gets the key of a store that has backups: from the vault by password, or from the 64 digits.\n" +
+			"On a new machine it writes the configuration, too. A wrong password costs one of a few attempts.",
+		Example: "  coffer recover --upstream s3:https://s3.example.org/backups --digits-file digits.txt\n" +
+			"  coffer recover --upstream folder:/mnt/backup --vault-fleet fleet.cbor --vault-root HEX --account anna",
+		Args: atMost(0, "recover takes flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.recover(cmd, &w, &m, &p) },
+	}
+	w.flags(cmd)
+	m.flags(cmd)
+	p.flags(cmd, "file with the 64 digits; - is standard input, none asks on the terminal")
+	return cmd
+}
+
+func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) error {
+	ctx := cmd.Context()
+	written, u, known, err := a.recoverConfig(cmd, w, m, p)
+	if err != nil {
+		return err
+	}
+	b, err := openUpstream(ctx, u.Upstreams[0], false)
+	if err != nil {
+		return err
+	}
+	profile, err := keyring.LoadProfile(ctx, profileBucket{b})
+	if err != nil {
+		return fmt.Errorf("upstream %s: %w", u.Upstreams[0].Name, err)
+	}
+	a.say("Found the store %v: %s", profile.Store, describe(profile))
+	if err := sameStore(u.StateDir, profile); err != nil {
+		return err
+	}
+	key, err := a.getKey(ctx, profile, u.Vault, p)
+	if err != nil {
+		return err
+	}
+	if !known {
+		return a.establish(ctx, b, profile, key, written, u)
+	}
+	if err := keyring.Save(u.StateDir, profile, key); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(map[string]any{"config": a.configFile, "store": profile.Store, "key_id": profile.KeyID})
+	}
+	a.say("The key is back in %s.", u.StateDir)
+	return nil
+}
+
+// recoverConfig is the configuration of the flags, or the one that is there.
+func (a *app) recoverConfig(cmd *cobra.Command, w *where, m *machine, p *protection) (written, whole *config.User, known bool, err error) {
+	if _, err := os.Lstat(a.configFile); err == nil {
+		if w.upstream != "" || p.fleet != "" {
+			return nil, nil, true, hint(usagef("this machine is set up already: %s", a.configFile),
+				"leave --upstream and --vault-fleet out to get the key of that store back, or give --config and --state-dir for another one")
+		}
+		u, err := a.load()
+		return u, u, true, err
+	}
+	if err := a.askWhere(cmd.Context(), w); err != nil {
+		return nil, nil, false, err
+	}
+	up, err := w.parse()
+	if err != nil {
+		return nil, nil, false, err
+	}
+	v, err := p.vault(cmd)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	written, whole, err = m.config(up, v)
+	return written, whole, false, err
+}
+
+// sameStore makes sure that the key of another store is not overwritten. What is
+// wrong with a key of this store, recover mends.
+func sameStore(stateDir string, p keyring.Profile) error {
+	ring, err := keyring.Load(stateDir)
+	if err == nil && ring.Profile().Store != p.Store {
+		return hint(fmt.Errorf("%s holds the key of the store %v", stateDir, ring.Profile().Store), "give another --state-dir, or move that one away if you have its digits")
+	}
+	return nil
+}
+
+// getKey asks the vault or the owner for the key of the store of profile.
+func (a *app) getKey(ctx context.Context, profile keyring.Profile, v config.VaultClient, p *protection) (seal.Key, error) {
+	if p.digitsFile == "" && v.Fleet != "" {
+		return a.keyByPassword(ctx, profile, v, p)
+	}
+	var text string
+	var err error
+	switch {
+	case p.digitsFile != "":
+		text, err = readSecret(a.in, p.digitsFile)
+	case a.interactive():
+		text, err = a.ask(ctx, "The 64 digits, in one line: ")
+	default:
+		err = hint(usagef("nothing to get the key from"), "give --digits-file FILE, or --vault-fleet, --vault-root, --account and --password-file, or use a terminal")
+	}
+	if err != nil {
+		return seal.Key{}, fmt.Errorf("reading the digits: %w", err)
+	}
+	key, err := keyring.ParseDigits(text)
+	if err != nil {
+		return seal.Key{}, fmt.Errorf("reading the digits: %w", err)
+	}
+	err = profile.Verify(key.Keys(profile.Store))
+	if errors.Is(err, seal.ErrKey) {
+		err = fmt.Errorf("these digits do not open the store: %w", err)
+	}
+	return key, err
+}
+
+// keyByPassword asks the vault. The state of the client lies nowhere: there is
+// no machine yet.
+func (a *app) keyByPassword(ctx context.Context, profile keyring.Profile, v config.VaultClient, p *protection) (seal.Key, error) {
+	c, err := a.openVault(v, "")
+	if err != nil {
+		return seal.Key{}, err
+	}
+	defer c.Close()
+	if p.passwordFile != "" {
+		password, err := readSecret(a.in, p.passwordFile)
+		if err != nil {
+			return seal.Key{}, fmt.Errorf("reading the password: %w", err)
+		}
+		return keyring.Recover(ctx, c, profile, password)
+	}
+	if !a.interactive() {
+		return seal.Key{}, usagef("missing --password-file, and there is no terminal to ask on")
+	}
+	if st, err := a.vaultStatus(ctx, c); err == nil {
+		a.say("Attempts left: %d of %d.", st.Left, st.Budget)
+	}
+	for {
+		password, err := a.askSecret(ctx, "Password: ")
+		if err != nil {
+			return seal.Key{}, err
+		}
+		key, err := keyring.Recover(ctx, c, profile, password)
+		var wrong *vault.WrongPassword
+		if errors.As(err, &wrong) && wrong.Left > 0 && wrong.RetryAfter == 0 {
+			a.say("Wrong password. %d attempts left.", wrong.Left)
+			continue
+		}
+		return key, err
+	}
+}
+
+// statusTimeout is how long a person waits for a number that is nice to have.
+const statusTimeout = 5 * time.Second
+
+func (a *app) vaultStatus(ctx context.Context, c vaultClient) (vault.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	return c.Status(ctx)
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) s3Command() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "s3", Short: "Use the local S3 endpoint", Args: atMost(0, `"coffer s3 --help" lists the commands`),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:     "env",
+		Short:   "Print what an S3 program needs: endpoint, region and access key",
+		Example: "  eval \"$(coffer s3 env)\"; aws s3 ls",
+		Args:    atMost(0, "env takes none"),
+		RunE:    func(*cobra.Command, []string) error { return a.s3Env() },
+	})
+	return cmd
+}
+
+// s3Access is the answer of "s3 env".
+type s3Access struct {
+	Endpoint  string `json:"endpoint"`
+	Region    string `json:"region"`
+	AccessKey string `json:"access_key"`
+	SecretKey string `json:"secret_key"`
+}
+
+func (a *app) s3Env() error {
+	u, err := a.load()
+	if err != nil {
+		return err
+	}
+	if u.Gateway.Listen == "" || len(u.Gateway.Keys) == 0 {
+		return hint(fmt.Errorf("%s sets up no S3 endpoint with an access key", a.configFile), "add [gateway] with listen and a [[gateway.key]], or set up with --gateway 127.0.0.1:9421")
+	}
+	k := u.Gateway.Keys[0]
+	secret, err := readSecret(a.in, k.SecretFile)
+	if err != nil {
+		return fmt.Errorf("reading the secret key of the S3 endpoint: %w", err)
+	}
+	e := s3Access{"http://" + u.Gateway.Listen, u.Gateway.Region, k.AccessKey, secret}
+	if a.json {
+		return a.printJSON(e)
+	}
+	_, err = fmt.Fprintf(a.out, "export AWS_ENDPOINT_URL=%s\nexport AWS_REGION=%s\nexport AWS_ACCESS_KEY_ID=%s\nexport AWS_SECRET_ACCESS_KEY=%s\n",
+		e.Endpoint, e.Region, e.AccessKey, e.SecretKey)
+	return err
+}

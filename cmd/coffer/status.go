@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"coffer/daemon"
+	"coffer/internal/config"
+	"coffer/keyring"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show how this machine, its daemon and its vault are",
+		Args:  atMost(0, "status takes none"),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
+	}
+}
+
+// status is the answer of "coffer status --json".
+type status struct {
+	Config    string           `json:"config"`
+	StateDir  string           `json:"state_dir"`
+	Host      string           `json:"host"`
+	Store     *keyring.Profile `json:"store"`
+	Upstreams []string         `json:"upstreams"`
+	Locked    bool             `json:"locked"`             // the command finds no key on this machine
+	KeyFrom   string           `json:"key_from,omitempty"` // "file" or "credential"
+	Gateway   string           `json:"gateway,omitempty"`  // address of the S3 endpoint
+	Sources   []sourcePath     `json:"sources"`            // as configured
+	Daemon    *daemon.Status   `json:"daemon"`             // null: not running
+	Vault     *vaultState      `json:"vault,omitempty"`
+}
+
+// sourcePath is one source of the configuration.
+type sourcePath struct {
+	Name string `json:"name"`
+	Path string `json:"path"`
+}
+
+// vaultState is what the vault says of the account.
+type vaultState struct {
+	Account    string      `json:"account"`
+	Error      string      `json:"error,omitempty"` // why it did not answer; the rest is then empty
+	Registered bool        `json:"registered"`
+	Destroyed  bool        `json:"destroyed"`
+	Left       int         `json:"attempts_left"`
+	Budget     int         `json:"attempts"`
+	Failed     int         `json:"failed_attempts"` // since the last success
+	LastFailed time.Time   `json:"last_failed,omitzero"`
+	Nodes      []vaultNode `json:"nodes,omitempty"`
+}
+
+type vaultNode struct {
+	ID    string `json:"id"`
+	Holds bool   `json:"holds"`
+	Error string `json:"error,omitempty"`
+}
+
+func (a *app) status(ctx context.Context) error {
+	u, err := a.load()
+	if err != nil {
+		return err
+	}
+	ring, err := keyring.Load(u.StateDir)
+	if err != nil {
+		return err
+	}
+	p := ring.Profile()
+	s := status{Config: a.configFile, StateDir: u.StateDir, Host: u.Host, Store: &p, Locked: ring.Locked(), KeyFrom: ring.From(), Gateway: u.Gateway.Listen}
+	for _, up := range u.Upstreams {
+		s.Upstreams = append(s.Upstreams, upstreamName(up))
+	}
+	for _, src := range u.Sources {
+		s.Sources = append(s.Sources, sourcePath{src.Name, src.Path})
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	d, err := daemon.NewClient(u.Control).Status(ctx)
+	switch {
+	case err == nil:
+		s.Daemon = &d
+	case !errors.Is(err, daemon.ErrNotRunning):
+		return fmt.Errorf("asking the daemon: %w", err)
+	}
+	if u.Vault.Fleet != "" {
+		s.Vault = a.askVault(ctx, u.Vault)
+	}
+	if a.json {
+		return a.printJSON(s)
+	}
+	return a.printStatus(s)
+}
+
+// upstreamName is the address of an upstream, as --upstream takes it.
+func upstreamName(u config.Upstream) string {
+	if u.Type == "folder" {
+		return "folder:" + u.Path
+	}
+	return strings.TrimSuffix("s3:"+u.Endpoint+"/"+u.Bucket+"/"+u.Prefix, "/")
+}
+
+// askVault spends no attempt. A vault that does not answer is part of the status.
+func (a *app) askVault(ctx context.Context, v config.VaultClient) *vaultState {
+	s := &vaultState{Account: v.Account}
+	c, err := a.openVault(v, "")
+	if err != nil {
+		s.Error = err.Error()
+		return s
+	}
+	defer c.Close()
+	st, err := c.Status(ctx)
+	if err != nil {
+		s.Error = err.Error()
+	}
+	s.Registered, s.Destroyed, s.Left, s.Budget, s.Failed, s.LastFailed = st.Registered, st.Destroyed, st.Left, st.Budget, st.Failed, st.LastFailed
+	for _, n := range st.Nodes {
+		node := vaultNode{ID: n.ID, Holds: n.Holds}
+		if n.Err != nil {
+			node.Error = n.Err.Error()
+		}
+		s.Nodes = append(s.Nodes, node)
+	}
+	return s
+}
+
+func (a *app) printStatus(s status) error {
+	t := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(t, "%s\t%s\n", name, printable(fmt.Sprintf(format, args...)))
+	}
+	line("store", "%v, %s", s.Store.Store, describe(*s.Store))
+	for _, u := range s.Upstreams {
+		line("upstream", "%s", u)
+	}
+	if s.Locked {
+		line("key", "locked: it is not on this machine")
+	} else {
+		line("key", "here (%s)", s.KeyFrom)
+	}
+	if v := s.Vault; v != nil {
+		line("vault", "%s", v.describe())
+		for _, n := range v.Nodes {
+			if n.Error != "" {
+				line("", "node %s: %s", n.ID, n.Error)
+			}
+		}
+	}
+	if s.Gateway != "" {
+		line("s3", "http://%s", s.Gateway)
+	}
+	if s.Daemon == nil {
+		line("daemon", "not running: nothing is watched")
+		for _, src := range s.Sources {
+			line("source", "%s  %s", src.Name, src.Path)
+		}
+		return t.Flush()
+	}
+	line("daemon", "%s", describeDaemon(s.Daemon))
+	for _, src := range s.Daemon.Sources {
+		line("source", "%s  %s  %s", src.Name, src.Path, describeSource(src, time.Now()))
+	}
+	return t.Flush()
+}
+
+func (v *vaultState) describe() string {
+	switch {
+	case v.Error != "":
+		return fmt.Sprintf("account %s: does not answer: %s", v.Account, v.Error)
+	case v.Destroyed:
+		return fmt.Sprintf("account %s: the key there is destroyed; the password opens nothing any more", v.Account)
+	case !v.Registered:
+		return fmt.Sprintf("account %s: no key there", v.Account)
+	case v.Failed > 0:
+		return fmt.Sprintf("account %s: %d of %d attempts left; %d wrong guesses, the last %s", v.Account, v.Left, v.Budget, v.Failed, v.LastFailed.Local().Format(time.DateTime))
+	}
+	return fmt.Sprintf("account %s: %d of %d attempts left", v.Account, v.Left, v.Budget)
+}
+
+func describeDaemon(d *daemon.Status) string {
+	s := fmt.Sprintf("running since %s, pid %d", d.Started.Local().Format(time.DateTime), d.PID)
+	if d.Locked {
+		s += ", locked"
+	}
+	switch {
+	case d.Paused && d.PausedUntil.IsZero():
+		s += ", paused"
+	case d.Paused:
+		s += ", paused until " + d.PausedUntil.Local().Format(time.DateTime)
+	}
+	return s
+}
+
+func describeSource(s daemon.SourceStatus, now time.Time) string {
+	out := s.State
+	if p := s.Progress; p != nil && p.AllBytes > 0 {
+		out += fmt.Sprintf(" (%s of %s)", size(p.Bytes), size(p.AllBytes))
+	}
+	if s.LastSaved.IsZero() {
+		out += ", never saved"
+	} else {
+		out += fmt.Sprintf(", saved %s ago", now.Sub(s.LastSaved).Round(time.Second))
+	}
+	if s.Unreadable > 0 {
+		out += fmt.Sprintf(", %d files could not be read", s.Unreadable)
+	}
+	if s.LastError != "" {
+		out += ", last error: " + s.LastError
+	}
+	if s.Watch.Error != "" {
+		out += ", watching: " + s.Watch.Error
+	}
+	return out
+}

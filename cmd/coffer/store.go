@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"coffer/backup"
+	"coffer/internal/config"
+	"coffer/keyring"
+	"coffer/upstream"
+)
+
+// load reads the configuration.
+func (a *app) load() (*config.User, error) {
+	u, err := config.LoadUser(a.configFile)
+	return u, notSetUp(err)
+}
+
+// openUpstream connects to the storage; create makes an S3 bucket that is not there.
+func openUpstream(ctx context.Context, u config.Upstream, create bool) (upstream.Bucket, error) {
+	b, err := upstream.Open(ctx, upstream.Config{
+		Type: u.Type, Path: u.Path, Endpoint: u.Endpoint, Bucket: u.Bucket, Prefix: u.Prefix, Region: u.Region,
+		PathStyle: u.PathStyle, CAFile: u.CAFile, AccessKeyFile: u.AccessKeyFile, SecretKeyFile: u.SecretKeyFile, Create: create,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", u.Name, err)
+	}
+	return b, nil
+}
+
+// openRepo opens the repository of the machine; its key must be there.
+func (a *app) openRepo(ctx context.Context) (*config.User, *backup.Repo, error) {
+	u, err := a.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	ring, err := keyring.Load(u.StateDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, err := ring.Keys()
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(u.Upstreams) > 1 {
+		a.say("coffer: note: of several upstreams the first is used: %s", u.Upstreams[0].Name)
+	}
+	b, err := openUpstream(ctx, u.Upstreams[0], false)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := backup.Open(ctx, backup.Config{Bucket: b, Keys: keys, CacheDir: u.CacheDir})
+	if errors.Is(err, backup.ErrNotExist) {
+		err = fmt.Errorf("upstream %s (%w): %w", u.Upstreams[0].Name, err, keyring.ErrNoStore)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return u, r, nil
+}
+
+// profileBucket is an upstream as the keyring needs it.
+type profileBucket struct{ b upstream.Bucket }
+
+func (p profileBucket) Load(ctx context.Context, name string, limit int64) ([]byte, error) {
+	r, info, err := p.b.Get(ctx, name, 0, limit+1)
+	if errors.Is(err, upstream.ErrNotExist) {
+		return nil, fmt.Errorf("%w (%w)", err, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if info.Size > limit {
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", name, info.Size, limit)
+	}
+	return io.ReadAll(io.LimitReader(r, limit+1))
+}
+
+func (p profileBucket) Create(ctx context.Context, name string, data []byte) error {
+	_, err := p.b.Put(ctx, name, bytes.NewReader(data), int64(len(data)), upstream.PutOptions{IfAbsent: true})
+	if errors.Is(err, upstream.ErrExists) {
+		return fmt.Errorf("%w (%w)", err, fs.ErrExist)
+	}
+	return err
+}
+
+// initRepo makes the repository, or finds that it is there.
+func initRepo(ctx context.Context, b upstream.Bucket, ring *keyring.Ring) error {
+	keys, err := ring.Keys()
+	if err != nil {
+		return err
+	}
+	if err := backup.Init(ctx, backup.Config{Bucket: b, Keys: keys}); err != nil && !errors.Is(err, backup.ErrExists) {
+		return fmt.Errorf("making the repository: %w", err)
+	}
+	return nil
+}
