@@ -184,7 +184,7 @@ func (s *Store) open() (_ *node, err error) {
 			n.abandon()
 		}
 	}()
-	if err := fs.MkdirAll(s.c.Dir, 0o700); err != nil {
+	if err := makeDir(fs, s.c.Dir); err != nil {
 		return nil, fmt.Errorf("making the folder: %w", err)
 	}
 	if err := s.openLogs(n); err != nil {
@@ -218,7 +218,7 @@ func (s *Store) openLogs(n *node) error {
 	var b backend
 	var err error
 	if s.c.LogStore == "wal" {
-		if err := fs.MkdirAll(dir, 0o700); err != nil {
+		if err := makeDir(fs, dir); err != nil {
 			return fmt.Errorf("making the folder of the raft log: %w", err)
 		}
 		if b, err = wal.Open(dir, wal.WithLogger(&raftLog{to: s.c.Log.Named("wal"), name: "wal"})); err != nil {

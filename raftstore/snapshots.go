@@ -44,7 +44,7 @@ type snapshotMeta struct {
 
 func newSnapshots(fs vfs.FS, dir string, logger pebble.Logger, log *zap.Logger, accept func(position, *pebble.DB) error) (*snapshots, error) {
 	s := &snapshots{fs: fs, dir: dir, logger: logger, log: log, accept: accept, open: make(map[string]int)}
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(fs, dir); err != nil {
 		return nil, fmt.Errorf("making the folder of raft snapshots: %w", err)
 	}
 	names, err := fs.List(dir)
@@ -329,4 +329,31 @@ func syncDir(fs vfs.FS, dir string) error {
 		return err
 	}
 	return d.Close()
+}
+
+// makeDir makes a folder and those above it so that they outlast a power cut.
+func makeDir(fs vfs.FS, dir string) error {
+	var parents []string
+	for d := dir; ; {
+		if _, err := fs.Stat(d); err == nil {
+			break
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		up := fs.PathDir(d)
+		if up == d {
+			break
+		}
+		parents = append(parents, up)
+		d = up
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, p := range parents {
+		if err := syncDir(fs, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
