@@ -43,7 +43,7 @@ type Config struct {
 }
 
 // Open returns the Bucket of c after one request that shows that it is there and
-// may be read.
+// may be read. A Bucket that is also an io.Closer holds files open until then.
 func Open(ctx context.Context, c Config) (Bucket, error) {
 	switch c.Type {
 	case "folder":
