@@ -1,0 +1,183 @@
+package vault
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+func testManifest(t testing.TB) *Manifest {
+	t.Helper()
+	var nodes []Node
+	for _, id := range []string{"a", "b", "c"} {
+		k, err := IdentityKey(&newSoftHSM(t).identity.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, Node{ID: id, Operator: "op " + id, URL: "https://" + id + ".test:1", Identity: k})
+	}
+	return NewManifest("test", nodes, time.Now())
+}
+
+func testRoots(n, quorum int) (Roots, []ed25519.PrivateKey) {
+	r := Roots{Quorum: quorum}
+	var keys []ed25519.PrivateKey
+	for range n {
+		pub, priv, err := ed25519.GenerateKey(nil)
+		if err != nil {
+			panic(err)
+		}
+		r.Keys, keys = append(r.Keys, pub), append(keys, priv)
+	}
+	return r, keys
+}
+
+// Only a quorum of pinned keys makes a manifest; one key must not count twice.
+func TestManifestQuorum(t *testing.T) {
+	roots, keys := testRoots(3, 2)
+	_, strangers := testRoots(3, 2)
+	sm, err := Unsigned(testManifest(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify := func() error { _, err := sm.Verify(roots, time.Now()); return err }
+	if err := verify(); !errors.Is(err, ErrManifest) {
+		t.Errorf("unsigned: %v", err)
+	}
+	sm.Sign(keys[0])
+	sm.Sign(keys[0])
+	for _, s := range strangers {
+		sm.Sign(s)
+	}
+	if err := verify(); !errors.Is(err, ErrManifest) {
+		t.Errorf("signed by one of three and by strangers: %v", err)
+	}
+	sm.Signatures = append(sm.Signatures, sm.Signatures...)
+	if err := verify(); !errors.Is(err, ErrManifest) {
+		t.Errorf("with every signature twice: %v", err)
+	}
+	sm.Sign(keys[2])
+	if err := verify(); err != nil {
+		t.Errorf("signed by two of three: %v", err)
+	}
+	again, err := ParseManifest(sm.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := again.Verify(roots, time.Now()); err != nil || m.Name != "test" {
+		t.Errorf("read again: %v", err)
+	}
+	if _, err := again.Verify(roots, time.Now().AddDate(2, 0, 0)); !errors.Is(err, ErrManifest) {
+		t.Errorf("out of date: %v", err)
+	}
+	if _, err := again.Verify(Roots{Keys: append(roots.Keys, roots.Keys...), Quorum: 2}, time.Now()); !errors.Is(err, ErrManifest) {
+		t.Errorf("with root keys given twice: %v", err)
+	}
+	again.Manifest = bytes.Clone(again.Manifest)
+	again.Manifest[20] ^= 1
+	if _, err := again.Verify(roots, time.Now()); !errors.Is(err, ErrManifest) {
+		t.Errorf("changed: %v", err)
+	}
+}
+
+func TestParseRoots(t *testing.T) {
+	roots, _ := testRoots(2, 0)
+	a, b := hex.EncodeToString(roots.Keys[0]), hex.EncodeToString(roots.Keys[1])
+	for _, tt := range []struct {
+		keys   []string
+		quorum int
+		ok     bool
+	}{
+		{[]string{a}, 0, true}, {[]string{a, b}, 0, true}, {[]string{a, b}, 2, true}, {[]string{a, b}, 1, true},
+		{nil, 0, false}, {[]string{a, a}, 1, false}, {[]string{a, b}, 3, false}, {[]string{a[:62]}, 0, false}, {[]string{"x"}, 0, false},
+	} {
+		if _, err := ParseRoots(tt.keys, tt.quorum); (err == nil) != tt.ok {
+			t.Errorf("%d keys, quorum %d: %v", len(tt.keys), tt.quorum, err)
+		}
+	}
+}
+
+func TestManifestCheck(t *testing.T) {
+	for name, spoil := range map[string]func(*Manifest){
+		"two nodes":             func(m *Manifest) { m.Nodes = m.Nodes[:2] },
+		"no nodes":              func(m *Manifest) { m.Nodes = nil },
+		"threshold of one":      func(m *Manifest) { m.Threshold = 1 },
+		"threshold of four":     func(m *Manifest) { m.Threshold = 4 },
+		"unsorted":              func(m *Manifest) { m.Nodes[0], m.Nodes[1] = m.Nodes[1], m.Nodes[0] },
+		"one identity for two":  func(m *Manifest) { m.Nodes[1].Identity = m.Nodes[0].Identity },
+		"one URL for two":       func(m *Manifest) { m.Nodes[1].URL = m.Nodes[0].URL },
+		"no identity":           func(m *Manifest) { m.Nodes[0].Identity = [33]byte{} },
+		"plain http":            func(m *Manifest) { m.Nodes[0].URL = "http://a.test" },
+		"path in the URL":       func(m *Manifest) { m.Nodes[0].URL = "https://a.test/x" },
+		"upper case id":         func(m *Manifest) { m.Nodes[0].ID = "A" },
+		"no sequence":           func(m *Manifest) { m.Sequence = 0 },
+		"first with forerunner": func(m *Manifest) { m.Previous[0] = 1 },
+		"no budget":             func(m *Manifest) { m.Policy.Budget = 0 },
+		"greedy Argon2":         func(m *Manifest) { m.Argon.Memory = 1 << 30 },
+		"newer version":         func(m *Manifest) { m.Version = 2 },
+		"long name":             func(m *Manifest) { m.Name = strings.Repeat("x", 101) },
+	} {
+		m := testManifest(t)
+		if err := m.Check(); err != nil {
+			t.Fatal(err)
+		}
+		spoil(m)
+		if err := m.Check(); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+}
+
+// Somebody who holds back a newer manifest, or shows two of one number, is found
+// out by whoever has seen the other.
+func TestClientsDoNotGoBack(t *testing.T) {
+	roots, keys := testRoots(1, 0)
+	sign := func(m *Manifest) []byte {
+		sm, err := Unsigned(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sm.Sign(keys[0])
+		return sm.Bytes()
+	}
+	first := testManifest(t)
+	second := first.Next(time.Now())
+	other := first.Next(time.Now())
+	other.Name = "other"
+	dir := t.TempDir()
+	open := func(b []byte) error {
+		_, err := NewClient(ClientConfig{Manifest: b, Roots: roots, Account: "anna", StateDir: dir})
+		return err
+	}
+	for _, tt := range []struct {
+		name string
+		m    *Manifest
+		want error
+	}{
+		{"first", first, nil}, {"first again", first, nil}, {"second", second, nil}, {"second again", second, nil},
+		{"first after second", first, ErrManifest}, {"another second", other, ErrManifest},
+	} {
+		if err := open(sign(tt.m)); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+	}
+	if second.Previous != first.Hash() {
+		t.Error("the second does not name the first")
+	}
+}
+
+func TestShow(t *testing.T) {
+	var b bytes.Buffer
+	if err := testManifest(t).Show(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"any 2 of 3 nodes", "op b", "https://c.test:1", "10 attempts"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing in:\n%s", want, b.String())
+		}
+	}
+}
