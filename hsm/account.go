@@ -17,15 +17,11 @@ func (t *Token) NewKey(ctx context.Context, owner []byte) (rec []byte, public [3
 	if len(owner) > maxOwner {
 		return nil, public, fmt.Errorf("hsm: owner of %d bytes, at most %d", len(owner), maxOwner)
 	}
-	err = t.do(ctx, "new_key", func(s *session) error {
-		r, err := s.newKey(owner)
-		if err != nil {
-			return err
-		}
-		rec, public = r.bytes(), r.public
-		return nil
-	})
-	return rec, public, err
+	r, err := do(ctx, t, "new_key", func(s *session) (*record, error) { return s.newKey(owner) })
+	if err != nil {
+		return nil, public, err
+	}
+	return r.bytes(), r.public, nil
 }
 
 // Evaluate returns k·blinded, for the key k of record, which must have been made
@@ -42,23 +38,20 @@ func (t *Token) Evaluate(ctx context.Context, owner, rec []byte, blinded [33]byt
 	if len(owner) > maxOwner {
 		return evaluated, fmt.Errorf("%w: owner of %d bytes", ErrRecord, len(owner))
 	}
-	err = t.do(ctx, "evaluate", func(s *session) error {
+	p, err := do(ctx, t, "evaluate", func(s *session) (*nistec.P256Point, error) {
 		if err := s.verify(owner, r); err != nil {
-			return err
+			return nil, err
 		}
 		p, err := s.evaluate(owner, r, b)
-		if errors.Is(err, errFault) {
-			return fmt.Errorf("%w: %w", ErrRecord, err)
+		if errors.Is(err, errFault) || vague(err) && s.alive() {
+			return nil, fmt.Errorf("%w: %w", ErrRecord, err)
 		}
-		if vague(err) && s.alive() {
-			return fmt.Errorf("%w: %w", ErrRecord, err)
-		}
-		if err == nil {
-			evaluated = compress(p)
-		}
-		return err
+		return p, err
 	})
-	return evaluated, err
+	if err != nil {
+		return evaluated, err
+	}
+	return compress(p), nil
 }
 
 func (s *session) newKey(owner []byte) (*record, error) {
@@ -75,7 +68,10 @@ func (s *session) newKey(owner []byte) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hsm: making a key: %w", err)
 	}
-	return r, s.bind(owner, r)
+	if err := s.bind(owner, r); err != nil {
+		return nil, fmt.Errorf("hsm: making a key: %w", err)
+	}
+	return r, nil
 }
 
 func (s *session) evaluate(owner []byte, r *record, b *nistec.P256Point) (*nistec.P256Point, error) {

@@ -3,6 +3,7 @@ package hsm
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -61,6 +62,45 @@ func benchmark(b *testing.B, op func(*Token) error) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkMemory reports how much the process grows an evaluation, without
+// recycling and with: what SoftHSM never frees.
+func BenchmarkMemory(b *testing.B) {
+	for _, recycle := range []int64{-1, 1000} {
+		b.Run(fmt.Sprintf("recycle/%d", recycle), func(b *testing.B) {
+			c := provisioned(b, ModeWrapped)()
+			c.RecycleOps = recycle
+			tok := open(b, c)
+			rec, _ := newKey(b, tok, anna)
+			point := times(b, scalar(), base)
+			evaluate := func(n int) {
+				for range n {
+					if _, err := tok.Evaluate(context.Background(), anna, rec, point); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			evaluate(1000) // until the heap has its size
+			before := resident(b)
+			b.ResetTimer()
+			evaluate(b.N)
+			b.ReportMetric(float64(resident(b)-before)/float64(b.N), "grown-B/op")
+		})
+	}
+}
+
+// resident returns the process's resident memory in bytes.
+func resident(tb testing.TB) int {
+	raw, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var size, pages int
+	if _, err := fmt.Sscan(string(raw), &size, &pages); err != nil {
+		tb.Fatal(err)
+	}
+	return pages * os.Getpagesize()
 }
 
 // BenchmarkOpen is what a start, or a recycling, costs.

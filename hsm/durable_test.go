@@ -60,7 +60,7 @@ func child(role string) error {
 		return err
 	}
 	for n := binary.BigEndian.Uint64(head[:]) + 1; ; n++ {
-		if _, err := t.Evaluate(ctx, anna, rec, base); err != nil {
+		if _, err := t.Evaluate(ctx, anna, rec, blinded); err != nil {
 			return err
 		}
 		binary.BigEndian.PutUint64(head[:], n)
@@ -82,10 +82,20 @@ func kills(tb testing.TB, n int) int {
 	return n
 }
 
-// killed starts a child, kills it after d, and returns the lines it wrote.
-// A child that ended by itself with an error fails the test.
-func killed(t *testing.T, role string, c Config, rec []byte, d time.Duration) (lines []string) {
+// within returns a random time up to one and a half times d, and 0 for 0.
+func within(d time.Duration) time.Duration {
+	if d == 0 {
+		return 0
+	}
+	return 1 + rand.N(d+d/2)
+}
+
+// killed starts a child, kills it after d, or, if d is 0, at its first line or
+// never, and returns the lines it wrote and how long it lived. A child that
+// ended by itself with an error fails the test.
+func killed(t *testing.T, role string, c Config, rec []byte, d time.Duration) (lines []string, took time.Duration) {
 	t.Helper()
+	begin := time.Now()
 	var stderr bytes.Buffer
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "COFFER_HSM_CHILD="+role, "COFFER_HSM_PIN="+string(c.PIN), "COFFER_HSM_DURABLE="+c.Durable,
@@ -98,15 +108,20 @@ func killed(t *testing.T, role string, c Config, rec []byte, d time.Duration) (l
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(d, func() { cmd.Process.Kill() })
-	defer timer.Stop()
+	if d > 0 {
+		timer := time.AfterFunc(d, func() { cmd.Process.Kill() })
+		defer timer.Stop()
+	}
 	for sc := bufio.NewScanner(out); sc.Scan(); {
 		lines = append(lines, sc.Text())
+		if d == 0 {
+			cmd.Process.Kill()
+		}
 	}
 	if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() != -1 {
 		t.Fatalf("child ended by itself: %v: %s", err, stderr.String())
 	}
-	return lines
+	return lines, time.Since(begin)
 }
 
 // TestKilled kills processes while they log in, evaluate and store the anchor.
@@ -116,7 +131,7 @@ func TestKilled(t *testing.T) {
 	config := provisioned(t, ModeWrapped)
 	tok := open(t, config())
 	rec, _ := newKey(t, tok, anna)
-	want, err := tok.Evaluate(context.Background(), anna, rec, base)
+	want, err := tok.Evaluate(context.Background(), anna, rec, blinded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,8 +139,13 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	working, last := 0, uint64(0)
+	var start time.Duration // till a child has done the first piece of work
 	for n := range kills(t, 100) {
-		lines := killed(t, "work", config(), rec, time.Duration(5+rand.IntN(70))*time.Millisecond)
+		d := within(start) // 0 the first time
+		lines, took := killed(t, "work", config(), rec, d)
+		if d == 0 {
+			start = took
+		}
 		if len(lines) > 0 {
 			working++
 			if last, err = strconv.ParseUint(lines[len(lines)-1], 10, 64); err != nil {
@@ -133,7 +153,7 @@ func TestKilled(t *testing.T) {
 			}
 		}
 		tok := open(t, config())
-		got, err := tok.Evaluate(context.Background(), anna, rec, base)
+		got, err := tok.Evaluate(context.Background(), anna, rec, blinded)
 		if err != nil || got != want {
 			t.Fatalf("kill %d: %x, %v, want %x", n, got, err, want)
 		}
@@ -159,10 +179,12 @@ func TestKilled(t *testing.T) {
 // can be made, or there is one, and it is whole.
 func TestProvisionKilled(t *testing.T) {
 	made := 0
+	c := Config{Module: module, TokenLabel: "node", Durable: t.TempDir(), RunDir: t.TempDir(), PIN: NewPIN()}
+	_, whole := killed(t, "provision", c, nil, 0)
 	for n := range kills(t, 100) / 5 {
 		c := Config{Module: module, TokenLabel: "node", Durable: t.TempDir(), RunDir: t.TempDir(), PIN: NewPIN()}
 		pin := bytes.Clone(c.PIN)
-		killed(t, "provision", c, nil, time.Duration(5+rand.IntN(120))*time.Millisecond)
+		killed(t, "provision", c, nil, within(whole))
 		if _, err := os.Stat(filepath.Join(c.Durable, metaName)); err == nil {
 			made++
 		} else if err := Provision(context.Background(), c, nil); err != nil {
@@ -417,12 +439,7 @@ func TestGeneration(t *testing.T) {
 // it would on a real HSM's.
 func partition(t *testing.T) func() Config {
 	t.Helper()
-	dir := t.TempDir()
-	tokens := filepath.Join(dir, "tokens")
-	if err := os.Mkdir(tokens, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := useTokens(dir, tokens); err != nil {
+	if err := (&workCopy{dir: t.TempDir()}).use(); err != nil {
 		t.Fatal(err)
 	}
 	lib := pkcs11.New(module)
@@ -464,7 +481,7 @@ func TestHardwareWay(t *testing.T) {
 	if got, err := tok.Anchor(ctx); err != nil || got != head {
 		t.Errorf("anchor: %x, %v, want %x", got, err, head)
 	}
-	if _, err := tok.Evaluate(ctx, anna, rec, base); err != nil {
+	if _, err := tok.Evaluate(ctx, anna, rec, blinded); err != nil {
 		t.Error(err)
 	}
 	wrong := config()

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +59,12 @@ func open(tb testing.TB, c Config) *Token {
 	return t
 }
 
+// test runs fn in a session.
+func (t *Token) test(fn func(*session) error) error {
+	_, err := do(context.Background(), t, "test", func(s *session) (struct{}, error) { return struct{}{}, fn(s) })
+	return err
+}
+
 func newKey(tb testing.TB, t *Token, owner []byte) (rec []byte, public [33]byte) {
 	tb.Helper()
 	rec, public, err := t.NewKey(context.Background(), owner)
@@ -86,14 +93,19 @@ func scalar() []byte {
 	return k
 }
 
-var base = compress(nistec.NewP256Point().SetGenerator())
+// base is G. A token is not asked for k·G, which is the public key: blinded,
+// some other point, is what tests evaluate that want it to work.
+var (
+	base    = compress(nistec.NewP256Point().SetGenerator())
+	blinded = compress(nistec.NewP256Point().Double(nistec.NewP256Point().SetGenerator()))
+)
 
 // TestVectorsRFC9497 sends both vectors of appendix A.3.1 through the token, in
 // each mode, by the path that accounts' keys take.
 func TestVectorsRFC9497(t *testing.T) {
 	for _, mode := range modes {
 		tok := open(t, provisioned(t, mode)())
-		err := tok.do(context.Background(), "test", func(s *session) error {
+		err := tok.test(func(s *session) error {
 			key, err := hex.DecodeString(vectorKey)
 			if err != nil {
 				return err
@@ -134,7 +146,7 @@ func TestVectorsRFC9497(t *testing.T) {
 func TestEvaluateEqualsSoftware(t *testing.T) {
 	for _, mode := range modes {
 		tok := open(t, provisioned(t, mode)())
-		err := tok.do(context.Background(), "test", func(s *session) error {
+		err := tok.test(func(s *session) error {
 			for range 200 {
 				k := scalar()
 				evaluate, forget, err := s.imported(k)
@@ -179,7 +191,7 @@ func TestEvaluateEqualsSoftware(t *testing.T) {
 func TestLeadingZeros(t *testing.T) {
 	tok := open(t, provisioned(t, ModeTweak)()) // the quickest through CKM_ECDH1_DERIVE
 	found := 0
-	err := tok.do(context.Background(), "test", func(s *session) error {
+	err := tok.test(func(s *session) error {
 		key := s.k.main[s.k.current]
 		public := s.k.base[s.k.current]
 		b := nistec.NewP256Point().SetGenerator()
@@ -257,7 +269,7 @@ func TestRecordBound(t *testing.T) {
 		other, _ := newKey(t, tok, bob)
 		refused := func(name string, owner, rec []byte) {
 			t.Helper()
-			if _, err := tok.Evaluate(context.Background(), owner, rec, base); !errors.Is(err, ErrRecord) {
+			if _, err := tok.Evaluate(context.Background(), owner, rec, blinded); !errors.Is(err, ErrRecord) {
 				t.Errorf("%v: %s: %v, want %v", mode, name, err, ErrRecord)
 			}
 		}
@@ -289,7 +301,7 @@ func TestRecordBound(t *testing.T) {
 			t.Error(err)
 		}
 		tok = open(t, config())
-		if _, err := tok.Evaluate(context.Background(), anna, rec, base); err != nil {
+		if _, err := tok.Evaluate(context.Background(), anna, rec, blinded); err != nil {
 			t.Errorf("%v: after opening again: %v", mode, err)
 		}
 		if err := tok.Close(); err != nil {
@@ -430,9 +442,18 @@ func TestConfigRefused(t *testing.T) {
 			t.Errorf("%s: provisioned", name)
 		}
 	}
+	c := Config{Module: module, TokenLabel: "node", PIN: NewPIN(), Durable: t.TempDir(), RunDir: filepath.Join(t.TempDir(), "a=b")}
+	if err := Provision(context.Background(), c, nil); err == nil || !strings.Contains(err.Error(), "a=b") {
+		t.Errorf("a folder name that SoftHSM cannot read: %v", err)
+	}
+	odd := Config{Module: module, TokenLabel: "node", PIN: NewPIN(), Durable: filepath.Join(t.TempDir(), "a = b # c"), RunDir: filepath.Join(t.TempDir(), "with space")}
+	if err := Provision(context.Background(), odd, nil); err != nil {
+		t.Errorf("folder names with spaces: %v", err)
+	}
+	open(t, odd)
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
-	c := Config{Module: module, TokenLabel: "node", PIN: NewPIN(), Durable: t.TempDir()}
+	c.RunDir = t.TempDir()
 	if err := Provision(done, c, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
@@ -459,7 +480,7 @@ func TestMetrics(t *testing.T) {
 	c.Metrics, c.Sessions = reg, 3
 	tok := open(t, c)
 	rec, _ := newKey(t, tok, anna)
-	if _, err := tok.Evaluate(context.Background(), bob, rec, base); err == nil {
+	if _, err := tok.Evaluate(context.Background(), bob, rec, blinded); err == nil {
 		t.Fatal("evaluated for another owner")
 	}
 	families, err := reg.Gather()

@@ -32,17 +32,14 @@ var ErrGeneration = errors.New("hsm: generation does not grow")
 // SetAnchor stores the head of the node's ledger; when it returns, the head
 // survives a crash.
 func (t *Token) SetAnchor(ctx context.Context, head [40]byte) error {
-	return t.do(ctx, "set_anchor", func(s *session) error { return t.anchor.set(s, head) })
+	_, err := do(ctx, t, "set_anchor", func(s *session) (struct{}, error) { return struct{}{}, t.anchor.set(s, head) })
+	return err
 }
 
 // Anchor returns the head last stored, zeros if none was. [ErrAnchor] when what
 // is stored is not what this token stored.
 func (t *Token) Anchor(ctx context.Context) (head [40]byte, err error) {
-	err = t.do(ctx, "anchor", func(s *session) error {
-		head, err = t.anchor.get(s)
-		return err
-	})
-	return head, err
+	return do(ctx, t, "anchor", t.anchor.get)
 }
 
 // SetGeneration stores the generation of the node's replicated state, which
@@ -50,31 +47,27 @@ func (t *Token) Anchor(ctx context.Context) (head [40]byte, err error) {
 // begins a new generation; a copy of the state that does not know of it, a clone
 // or an old image, finds a higher one in the token and must not serve.
 func (t *Token) SetGeneration(ctx context.Context, generation uint64) error {
-	t.raise.Lock()
-	defer t.raise.Unlock()
-	return t.do(ctx, "set_generation", func(s *session) error {
+	_, err := do(ctx, t, "set_generation", func(s *session) (value [40]byte, err error) {
+		t.raise.Lock()
+		defer t.raise.Unlock()
 		now, err := t.generation.get(s)
 		if err != nil {
-			return err
+			return value, err
 		}
 		if generation <= binary.BigEndian.Uint64(now[:]) {
-			return ErrGeneration
+			return value, ErrGeneration
 		}
-		var value [40]byte
 		binary.BigEndian.PutUint64(value[:], generation)
-		return t.generation.set(s, value)
+		return value, t.generation.set(s, value)
 	})
+	return err
 }
 
 // Generation returns the generation last stored, 0 if none was. [ErrAnchor] as
 // in [Token.Anchor].
 func (t *Token) Generation(ctx context.Context) (generation uint64, err error) {
-	err = t.do(ctx, "generation", func(s *session) error {
-		value, err := t.generation.get(s)
-		generation = binary.BigEndian.Uint64(value[:])
-		return err
-	})
-	return generation, err
+	value, err := do(ctx, t, "generation", t.generation.get)
+	return binary.BigEndian.Uint64(value[:]), err
 }
 
 // objectMark is a data object of the token: a count of writes, 8 bytes

@@ -74,17 +74,12 @@ func (c *Config) provisionSoft(lib *pkcs11.Ctx, soPIN []byte) error {
 	if err := durable.MkdirAll(c.Durable, 0o700); err != nil {
 		return fmt.Errorf("hsm: provisioning: %w", err)
 	}
-	const sub = tokensPrefix + "1"
-	tokens := filepath.Join(c.Durable, sub)
-	if err := errors.Join(os.RemoveAll(tokens), os.Mkdir(tokens, 0o700)); err != nil {
-		return fmt.Errorf("hsm: provisioning: %w", err)
-	}
 	work, err := newWorkCopy(c.RunDir)
 	if err != nil {
 		return err
 	}
 	defer work.remove()
-	if err := useTokens(work.dir, tokens); err != nil {
+	if err := work.use(); err != nil {
 		return err
 	}
 	if soPIN == nil {
@@ -97,7 +92,7 @@ func (c *Config) provisionSoft(lib *pkcs11.Ctx, soPIN []byte) error {
 	if err != nil {
 		return err
 	}
-	return writeMeta(c.Durable, sub, c.TokenLabel)
+	return work.install(c.Durable, tokensPrefix+"1", c.TokenLabel)
 }
 
 // initToken makes an empty token in SoftHSM's free slot and sets both PINs.

@@ -159,32 +159,8 @@ func (c *Config) maintainSoft(change func() error) error {
 	if err != nil {
 		return fmt.Errorf("%s names the folder %q", metaName, old.Dir)
 	}
-	sub := tokensPrefix + strconv.Itoa(n+1)
-	to := filepath.Join(c.Durable, sub)
-	if err := os.RemoveAll(to); err != nil { // of a change that was cut off
-		return err
-	}
-	if err := os.CopyFS(to, os.DirFS(filepath.Join(work.dir, "tokens"))); err != nil {
-		return err
-	}
-	if err := private(to); err != nil {
-		return err
-	}
-	if err := writeMeta(c.Durable, sub, c.TokenLabel); err != nil {
+	if err := work.install(c.Durable, tokensPrefix+strconv.Itoa(n+1), c.TokenLabel); err != nil {
 		return err
 	}
 	return errors.Join(os.RemoveAll(filepath.Join(c.Durable, old.Dir)), durable.SyncDir(c.Durable))
-}
-
-// private takes the rights of group and others from all below dir.
-func private(dir string) error {
-	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() {
-			return os.Chmod(path, 0o700)
-		}
-		return os.Chmod(path, 0o600)
-	})
 }

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 )
 
 // TestRotate: new records go under the new key, old ones stay good until their
@@ -21,7 +19,7 @@ func TestRotate(t *testing.T) {
 		tok := open(t, config())
 		before := tok.Info()
 		old, _ := newKey(t, tok, anna)
-		want, err := tok.Evaluate(ctx, anna, old, base)
+		want, err := tok.Evaluate(ctx, anna, old, blinded)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +42,7 @@ func TestRotate(t *testing.T) {
 		if after.KeyID != id || len(after.Keys) != 2 || !slices.Contains(after.Keys, before.KeyID) || !after.Signing.Equal(before.Signing) {
 			t.Errorf("%v: after rotation %+v", mode, after)
 		}
-		if got, err := tok.Evaluate(ctx, anna, old, base); err != nil || got != want {
+		if got, err := tok.Evaluate(ctx, anna, old, blinded); err != nil || got != want {
 			t.Errorf("%v: old record: %x, %v, want %x", mode, got, err, want)
 		}
 		fresh, _ := newKey(t, tok, anna)
@@ -68,10 +66,10 @@ func TestRotate(t *testing.T) {
 			t.Fatalf("%v: %v", mode, err)
 		}
 		tok = open(t, config())
-		if _, err := tok.Evaluate(ctx, anna, old, base); !errors.Is(err, ErrRecord) {
+		if _, err := tok.Evaluate(ctx, anna, old, blinded); !errors.Is(err, ErrRecord) {
 			t.Errorf("%v: record of a retired key: %v, want %v", mode, err, ErrRecord)
 		}
-		if _, err := tok.Evaluate(ctx, anna, fresh, base); err != nil {
+		if _, err := tok.Evaluate(ctx, anna, fresh, blinded); err != nil {
 			t.Errorf("%v: new record: %v", mode, err)
 		}
 		if err := tok.Close(); err != nil {
@@ -94,17 +92,18 @@ func TestRotateBesideNode(t *testing.T) {
 	tok := open(t, config())
 	before := tok.Info().KeyID
 	rec, _ := newKey(t, tok, anna)
-	killed(t, "rotate", config(), nil, time.Minute) // ends by itself
+	killed(t, "rotate", config(), nil, 0) // ends by itself
 	if got := tok.Info().KeyID; got != before {
 		t.Errorf("the key changed under an open module")
 	}
-	if err := tok.reopen(tok.now, "worn"); err != nil {
+	tok.replace(tok.now, "worn")
+	if _, err := tok.MAC(context.Background(), nil); err != nil { // waits for it
 		t.Fatal(err)
 	}
 	if got := tok.Info().KeyID; got == before {
 		t.Error("the node did not see the new key")
 	}
-	if _, err := tok.Evaluate(context.Background(), anna, rec, base); err != nil {
+	if _, err := tok.Evaluate(context.Background(), anna, rec, blinded); err != nil {
 		t.Error(err)
 	}
 }
@@ -118,11 +117,12 @@ func TestRotateKilled(t *testing.T) {
 	if err := tok.Close(); err != nil {
 		t.Fatal(err)
 	}
-	keys := 1
+	_, whole := killed(t, "rotate", config(), nil, 0)
+	keys := 2
 	for n := range kills(t, 100) / 5 {
-		killed(t, "rotate", config(), nil, time.Duration(5+rand.IntN(110))*time.Millisecond)
+		killed(t, "rotate", config(), nil, within(whole))
 		tok := open(t, config())
-		if _, err := tok.Evaluate(context.Background(), anna, rec, base); err != nil {
+		if _, err := tok.Evaluate(context.Background(), anna, rec, blinded); err != nil {
 			t.Fatalf("kill %d: %v", n, err)
 		}
 		if got := len(tok.Info().Keys); got != keys && got != keys+1 {
@@ -137,7 +137,7 @@ func TestRotateKilled(t *testing.T) {
 	if id, err := Rotate(context.Background(), config()); err != nil || id == [16]byte{} {
 		t.Errorf("rotating in the end: %v", err)
 	}
-	t.Logf("%d rotations were done before they were killed", keys-1)
+	t.Logf("%d rotations were done before they were killed", keys-2)
 }
 
 // TestRotateHardwareWay rotates inside a token that is not ours to copy.
@@ -164,7 +164,7 @@ func TestRotateHardwareWay(t *testing.T) {
 	if i := tok.Info(); i.KeyID != id || len(i.Keys) != 1 {
 		t.Errorf("after rotation and retirement %+v", i)
 	}
-	if _, err := tok.Evaluate(ctx, anna, rec, base); !errors.Is(err, ErrRecord) {
+	if _, err := tok.Evaluate(ctx, anna, rec, blinded); !errors.Is(err, ErrRecord) {
 		t.Errorf("record of a retired key: %v, want %v", err, ErrRecord)
 	}
 }

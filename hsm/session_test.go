@@ -39,7 +39,7 @@ func TestConcurrentRecycle(t *testing.T) {
 						t.Errorf("new key: %v", err)
 						return
 					}
-					if _, err := tok.Evaluate(ctx, anna, fresh, base); err != nil {
+					if _, err := tok.Evaluate(ctx, anna, fresh, blinded); err != nil {
 						t.Errorf("fresh key: %v", err)
 					}
 				}
@@ -63,7 +63,7 @@ func TestBusy(t *testing.T) {
 	held, release := make(chan bool), make(chan bool)
 	done := make(chan error)
 	go func() {
-		done <- tok.do(context.Background(), "test", func(*session) error { close(held); <-release; return nil })
+		done <- tok.test(func(*session) error { close(held); <-release; return nil })
 	}()
 	<-held
 	if _, err := tok.MAC(context.Background(), nil); !errors.Is(err, ErrBusy) {
@@ -97,7 +97,7 @@ func TestCloseWaits(t *testing.T) {
 		for range 8 {
 			wg.Go(func() {
 				for {
-					_, err := tok.Evaluate(context.Background(), anna, rec, base)
+					_, err := tok.Evaluate(context.Background(), anna, rec, blinded)
 					if errors.Is(err, ErrClosed) {
 						return
 					}
@@ -139,10 +139,9 @@ func TestLost(t *testing.T) {
 			})
 		},
 	} {
-		point := times(t, scalar(), base)
 		for op, try := range map[string]func(*Token, []byte) error{
 			"evaluate": func(t *Token, rec []byte) error {
-				_, err := t.Evaluate(context.Background(), anna, rec, point)
+				_, err := t.Evaluate(context.Background(), anna, rec, blinded)
 				return err
 			},
 			"new key": func(t *Token, _ []byte) error { _, _, err := t.NewKey(context.Background(), anna); return err },
@@ -178,15 +177,15 @@ func TestUnavailable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if _, err := tok.Evaluate(context.Background(), anna, rec, base); !errors.Is(err, ErrUnavailable) {
+		if _, err := tok.Evaluate(context.Background(), anna, rec, blinded); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("token away: %v, want %v", err, ErrUnavailable)
 		}
 	}
 	if err := os.Rename(away, c.Durable); err != nil {
 		t.Fatal(err)
 	}
-	tok.failed = time.Time{} // as if the pause were over
-	if _, err := tok.Evaluate(context.Background(), anna, rec, base); err != nil {
+	tok.at = time.Time{} // as if the pause were over
+	if _, err := tok.Evaluate(context.Background(), anna, rec, blinded); err != nil {
 		t.Errorf("token back: %v", err)
 	}
 }
@@ -209,7 +208,7 @@ func TestPINRefused(t *testing.T) {
 			t.Errorf("PIN changed: %v, want %v", err, ErrPIN)
 		}
 	}
-	if tok.fatal == nil || tok.now != nil {
+	if !errors.Is(tok.failed, ErrPIN) || tok.now != nil {
 		t.Error("the token would log in again")
 	}
 }
@@ -254,7 +253,7 @@ func TestWeakKeysRefused(t *testing.T) {
 	} {
 		config := provisioned(t, ModeWrapped)
 		tok := open(t, config())
-		err := tok.do(context.Background(), "test", func(s *session) error {
+		err := tok.test(func(s *session) error {
 			id := newID()
 			as := s.template(roleWrap, s.k.kwp, 2, id)
 			if weak == nil {
@@ -302,7 +301,7 @@ func TestUnwrapAttack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = tok.do(context.Background(), "test", func(s *session) error {
+	err = tok.test(func(s *session) error {
 		h, err := s.p.UnwrapKey(s.h, mechanism(s.k.kwp, nil), s.k.main[r.key], r.wrapped, attributes{
 			attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
 			attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_SENSITIVE, false), attr(pkcs11.CKA_EXTRACTABLE, true),
@@ -318,5 +317,38 @@ func TestUnwrapAttack(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHang: a call that hangs in the library, as with an HSM behind a cut
+// network, holds its caller as long as he wants, and others not at all.
+func TestHang(t *testing.T) {
+	c := provisioned(t, ModeWrapped)()
+	c.Sessions, c.Wait = 2, 50*time.Millisecond
+	tok := open(t, c)
+	hang := make(chan struct{})
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	_, err := do(ctx, tok, "test", func(*session) (int, error) { <-hang; return 0, nil })
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("hanging: %v, want %v", err, ErrUnavailable)
+	}
+	if _, err := tok.MAC(context.Background(), nil); err != nil {
+		t.Errorf("the other session: %v", err)
+	}
+	tok.replace(tok.now, "worn") // must wait for the call, and must not hold us
+	if _, err := tok.MAC(context.Background(), nil); !errors.Is(err, ErrBusy) {
+		t.Errorf("reopening waits for the call: %v, want %v", err, ErrBusy)
+	}
+	close(hang)
+	for { // the goroutine of replace needs a moment
+		if _, err := tok.MAC(context.Background(), nil); err == nil {
+			break
+		} else if !errors.Is(err, ErrBusy) {
+			t.Fatal(err)
+		}
+	}
+	if n := len(tok.now.free); n != 2 {
+		t.Errorf("%d sessions are idle, want 2", n)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/miekg/pkcs11"
@@ -29,8 +28,9 @@ const (
 // initialised once a process, and SoftHSM finds its token by the environment.
 var process sync.Mutex
 
-// Token is an open token. It is safe for concurrent use. A context bounds the
-// wait for a session only: a call into the library cannot be interrupted.
+// Token is an open token. It is safe for concurrent use. A call into the
+// library cannot be interrupted: when a context ends, the caller returns with
+// [ErrUnavailable], and the operation may take effect nevertheless.
 type Token struct {
 	c       Config
 	pin     PIN
@@ -44,16 +44,16 @@ type Token struct {
 	generation mark
 	raise      sync.Mutex // held from reading the generation to raising it
 
-	// mu is held for reading by operations, for writing by what opens or
-	// closes the module: closing a session in use is a segmentation fault.
-	mu     sync.RWMutex
-	now    *opened // nil when the last opening failed
-	info   Info    // of the last opening
-	closed bool
-	fatal  error     // set for good when the PIN was refused
-	failed time.Time // when the last opening failed
-
-	ops atomic.Int64 // since the module was opened
+	mu      sync.Mutex    // of what follows; never held across a call into the library
+	now     *opened       // nil when the last opening failed
+	info    Info          // of the last opening
+	users   int           // operations in now; it must not be closed under them
+	idle    chan struct{} // if not nil, closed when users becomes 0
+	opening chan struct{} // if not nil, somebody is replacing or closing now; closed when done
+	closed  bool
+	worn    int64     // operations since the module was opened
+	failed  error     // of the last opening
+	at      time.Time // of that failure
 }
 
 // Format keeps the PIN out of every log.
@@ -136,6 +136,7 @@ func openToken(ctx context.Context, c Config) (_ *Token, _ []Step, err error) {
 	if t.now, err = t.start(); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	t.info = t.now.root.info()
 	t.recycle = c.RecycleOps
 	if t.recycle == 0 && t.now.root.software() {
 		t.recycle = defaultRecycle
@@ -160,7 +161,7 @@ func load(module string) (*pkcs11.Ctx, error) {
 }
 
 // start opens the module, from a fresh working copy if there is one. The
-// caller holds t.mu for writing, or has the token to itself.
+// caller sees to it that nobody uses it.
 func (t *Token) start() (*opened, error) {
 	if t.work != nil {
 		if err := t.work.fill(t.c.Durable); err != nil {
@@ -178,124 +179,14 @@ func (t *Token) start() (*opened, error) {
 	if err != nil {
 		return nil, errors.Join(err, (&opened{root: root}).close())
 	}
-	t.ops.Store(0)
-	t.info = root.info()
 	t.metrics.state(t.c.Sessions)
 	return o, nil
 }
 
-// do runs fn in a session of its own. If the session, the login or the token
-// turns out to be lost, the module is opened anew and fn runs once more.
-func (t *Token) do(ctx context.Context, op string, fn func(*session) error) (err error) {
-	begin := time.Now()
-	defer func() { t.metrics.done(op, begin, err) }()
-	for again := false; ; again = true {
-		o, err := t.acquire()
-		if err != nil {
-			return err
-		}
-		err = o.run(ctx, t.c.Wait, fn)
-		t.mu.RUnlock()
-		if err == nil || !lost(err) {
-			return err
-		}
-		if again {
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
-		t.log.Warn("token lost, opening it anew", zap.String("operation", op), zap.Error(err))
-		if err := t.reopen(o, "lost"); err != nil {
-			return err
-		}
-	}
-}
-
-// acquire returns the open module with t.mu held for reading.
-func (t *Token) acquire() (*opened, error) {
-	for {
-		t.mu.RLock()
-		o, closed := t.now, t.closed
-		if closed {
-			t.mu.RUnlock()
-			return nil, ErrClosed
-		}
-		worn := t.recycle > 0 && t.ops.Add(1) > t.recycle
-		if o != nil && !worn {
-			return o, nil
-		}
-		t.mu.RUnlock()
-		reason := "worn"
-		if o == nil {
-			reason = "down"
-		}
-		if err := t.reopen(o, reason); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// run gives fn a session, for which it waits until ctx ends or wait is over.
-func (o *opened) run(ctx context.Context, wait time.Duration, fn func(*session) error) error {
-	var s *session
-	select {
-	case s = <-o.free:
-	default:
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case s = <-o.free:
-		case <-timer.C:
-			return ErrBusy
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
-		}
-	}
-	defer func() { o.free <- s }()
-	return fn(s)
-}
-
-// reopen closes the module and opens it again, unless somebody else has done
-// so since old was seen. SoftHSM never frees a destroyed session object; only
-// finalising the library gives the memory back.
-func (t *Token) reopen(old *opened, reason string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case t.closed:
-		return ErrClosed
-	case t.fatal != nil:
-		return t.fatal
-	case t.now != old:
-		return nil
-	case t.now == nil && time.Since(t.failed) < reopenPause:
-		return ErrUnavailable
-	}
-	begin := time.Now()
-	if t.now != nil {
-		if err := t.now.close(); err != nil {
-			t.log.Warn("closing the token", zap.Error(err)) // and on: a dead token cannot be closed properly
-		}
-		t.now = nil
-		t.metrics.state(0)
-	}
-	o, err := t.start()
-	if errors.Is(err, ErrPIN) {
-		t.fatal = err
-		return err
-	}
-	if err != nil {
-		t.failed = time.Now()
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	t.now = o
-	t.metrics.reopenings.WithLabelValues(reason).Inc()
-	t.log.Info("token opened anew", zap.String("reason", reason), zap.Duration("took", time.Since(begin)))
-	return nil
-}
-
 // Info returns what is known of the token.
 func (t *Token) Info() Info {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	return t.info
 }
 
@@ -303,16 +194,21 @@ func (t *Token) Info() Info {
 // Closing twice is no error.
 func (t *Token) Close() error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.closed {
+		t.mu.Unlock()
 		return nil
 	}
 	t.closed = true
+	opening := t.opening
+	t.mu.Unlock()
+	if opening != nil {
+		<-opening
+	}
+	t.drain()
 	defer process.Unlock()
 	err := errors.Join(t.anchor.close(), t.generation.close())
-	if t.now != nil {
+	if t.now != nil { // nobody else comes here any more
 		err = errors.Join(err, t.now.close())
-		t.now = nil
 		t.metrics.state(0)
 	}
 	clear(t.pin)

@@ -204,16 +204,70 @@ func (w *workCopy) fill(from string) error {
 }
 
 func (w *workCopy) copy(from string, m *tokenMeta) error {
-	tokens := filepath.Join(w.dir, "tokens")
-	if err := os.RemoveAll(tokens); err != nil {
-		return fmt.Errorf("hsm: emptying the working copy: %w", err)
+	if err := w.use(); err != nil {
+		return err
 	}
 	for name, sum := range m.Files {
-		if err := copyFile(filepath.Join(from, m.Dir, name), filepath.Join(tokens, name), sum); err != nil {
+		if err := copyFile(filepath.Join(from, m.Dir, name), filepath.Join(w.tokens(), name), sum); err != nil {
 			return err
 		}
 	}
-	return useTokens(w.dir, tokens)
+	return nil
+}
+
+func (w *workCopy) tokens() string { return filepath.Join(w.dir, "tokens") }
+
+// use empties the copy and points SoftHSM to it, by a configuration that it
+// finds through the environment, in C, when it is initialised.
+func (w *workCopy) use() error {
+	if strings.ContainsAny(w.dir, "=#\r\n") {
+		return fmt.Errorf("hsm: SoftHSM cannot read the folder name %q in its configuration", w.dir)
+	}
+	if err := os.RemoveAll(w.tokens()); err != nil {
+		return fmt.Errorf("hsm: emptying the working copy: %w", err)
+	}
+	if err := os.Mkdir(w.tokens(), 0o700); err != nil {
+		return fmt.Errorf("hsm: emptying the working copy: %w", err)
+	}
+	conf := filepath.Join(w.dir, "softhsm2.conf")
+	text := "directories.tokendir = " + w.tokens() + "\n" +
+		"objectstore.backend = file\n" +
+		"log.level = ERROR\n" +
+		"slots.removable = false\n" +
+		"library.reset_on_fork = true\n"
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("hsm: configuring SoftHSM: %w", err)
+	}
+	return os.Setenv("SOFTHSM2_CONF", conf)
+}
+
+// install puts the copy's files into to/sub and makes them the token of to:
+// until the last step, the one before it stays.
+func (w *workCopy) install(to, sub, label string) error {
+	dir := filepath.Join(to, sub)
+	if err := os.RemoveAll(dir); err != nil { // of a change that was cut off
+		return fmt.Errorf("hsm: installing the token: %w", err)
+	}
+	if err := os.CopyFS(dir, os.DirFS(w.tokens())); err != nil {
+		return fmt.Errorf("hsm: installing the token: %w", err)
+	}
+	if err := private(dir); err != nil {
+		return fmt.Errorf("hsm: installing the token: %w", err)
+	}
+	return writeMeta(to, sub, label)
+}
+
+// private takes the rights of group and others from all below dir.
+func private(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(path, 0o700)
+		}
+		return os.Chmod(path, 0o600)
+	})
 }
 
 func copyFile(from, to, sum string) error {
@@ -236,19 +290,4 @@ func copyFile(from, to, sum string) error {
 		return fmt.Errorf("hsm: filling the working copy: %w", err)
 	}
 	return nil
-}
-
-// useTokens writes SoftHSM's configuration into dir and names it in the
-// environment, where the library, in C, looks for it when it is initialised.
-func useTokens(dir, tokens string) error {
-	conf := filepath.Join(dir, "softhsm2.conf")
-	text := "directories.tokendir = " + tokens + "\n" +
-		"objectstore.backend = file\n" +
-		"log.level = ERROR\n" +
-		"slots.removable = false\n" +
-		"library.reset_on_fork = true\n"
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		return fmt.Errorf("hsm: configuring SoftHSM: %w", err)
-	}
-	return os.Setenv("SOFTHSM2_CONF", conf)
 }
