@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"coffer/daemon"
 	"coffer/internal/config"
 	"coffer/keyring"
 	"coffer/seal"
@@ -65,10 +66,25 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) e
 	if err := keyring.Save(u.StateDir, profile, key); err != nil {
 		return err
 	}
+	if err := unlockDaemon(ctx, u, key); err != nil {
+		return err
+	}
 	if a.json {
 		return a.printJSON(map[string]any{"config": a.configFile, "store": profile.Store, "key_id": profile.KeyID})
 	}
 	a.say("The key is back in %s.", u.StateDir)
+	return nil
+}
+
+// unlockDaemon hands the key to the daemon, if one runs.
+func unlockDaemon(ctx context.Context, u *config.User, key seal.Key) error {
+	_, err := daemon.NewClient(u.Control).Unlock(ctx, key.Bytes())
+	if errors.Is(err, daemon.ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("handing the key to the daemon: %w", err)
+	}
 	return nil
 }
 
