@@ -12,12 +12,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// A database travels as a tar of its files, in the order of their names. Its
-// size is known before it is read, which raft needs.
+// A database travels as a tar of its files, in the order of their names, with an
+// empty file named [endFile] behind them: a tar that was cut between two files
+// looks whole. Its size is known before it is read, which raft needs.
 const (
 	tarBlock    = 512
 	maxFiles    = 200_000
 	lockFile    = "LOCK"
+	endFile     = "~end"
 	tarTrailing = 2 * tarBlock
 )
 
@@ -59,20 +61,32 @@ func newArchive(fs vfs.FS, dir string) (a *archive, size int64, err error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		var head bytes.Buffer
-		h := tar.Header{Typeflag: tar.TypeReg, Name: name, Size: info.Size(), Mode: 0o600, Format: tar.FormatUSTAR}
-		if err := tar.NewWriter(&head).WriteHeader(&h); err != nil {
-			return nil, 0, fmt.Errorf("file %s: %w", name, err)
+		head, err := tarHead(name, info.Size())
+		if err != nil {
+			return nil, 0, err
 		}
 		pad := (tarBlock - info.Size()%tarBlock) % tarBlock
 		f := &lazyFile{fs: fs, path: path, left: info.Size()}
 		a.files = append(a.files, f)
-		parts = append(parts, &head, f, bytes.NewReader(make([]byte, pad)))
-		size += int64(head.Len()) + info.Size() + pad
+		parts = append(parts, bytes.NewReader(head), f, bytes.NewReader(make([]byte, pad)))
+		size += int64(len(head)) + info.Size() + pad
 	}
-	parts = append(parts, bytes.NewReader(make([]byte, tarTrailing)))
-	a.Reader = io.MultiReader(parts...)
-	return a, size + tarTrailing, nil
+	end, err := tarHead(endFile, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	end = append(end, make([]byte, tarTrailing)...)
+	a.Reader = io.MultiReader(append(parts, bytes.NewReader(end))...)
+	return a, size + int64(len(end)), nil
+}
+
+func tarHead(name string, size int64) ([]byte, error) {
+	var b bytes.Buffer
+	h := tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o600, Format: tar.FormatUSTAR}
+	if err := tar.NewWriter(&b).WriteHeader(&h); err != nil {
+		return nil, fmt.Errorf("file %s: %w", name, err)
+	}
+	return b.Bytes(), nil
 }
 
 // Close closes the file that is being read.
@@ -154,6 +168,7 @@ func (u *unpacker) Close() error {
 func unpack(fs vfs.FS, dir string, r io.Reader) error {
 	t := tar.NewReader(r)
 	seen := make(map[string]bool)
+	ended := false
 	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -161,6 +176,12 @@ func unpack(fs vfs.FS, dir string, r io.Reader) error {
 		}
 		if err != nil {
 			return fmt.Errorf("reading the archive: %w", err)
+		}
+		if ended {
+			return fmt.Errorf("archive goes on with %q after its end", h.Name)
+		}
+		if ended = h.Name == endFile && h.Size == 0; ended {
+			continue
 		}
 		if h.Typeflag != tar.TypeReg || !fileName.MatchString(h.Name) || h.Name == lockFile || seen[h.Name] || len(seen) == maxFiles {
 			return fmt.Errorf("archive holds %q, which is not a database's", h.Name)
@@ -173,8 +194,8 @@ func unpack(fs vfs.FS, dir string, r io.Reader) error {
 	if _, err := io.Copy(io.Discard, r); err != nil { // what follows the end mark
 		return err
 	}
-	if len(seen) == 0 {
-		return errors.New("archive is empty")
+	if !ended {
+		return errors.New("archive is cut off")
 	}
 	return syncDir(fs, dir)
 }

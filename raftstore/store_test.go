@@ -40,7 +40,7 @@ func TestReplicates(t *testing.T) {
 			if !errors.As(err, &not) || not.Leader != l.c.NodeID || !errors.Is(err, ErrNotLeader) || !errors.Is(err, ErrNoEffect) {
 				t.Errorf("proposing at a follower: %v, want not leader, which is %s", err, l.c.NodeID)
 			}
-			if id, addr, mine := f.store.Leader(); id != l.c.NodeID || addr != l.c.Listen && addr != f.store.c.address(id) || mine {
+			if id, addr, mine := f.store.Leader(); id != l.c.NodeID || addr != peerOf(l).Addr || mine {
 				t.Errorf("leader is %s at %s (mine %v)", id, addr, mine)
 			}
 		})
