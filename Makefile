@@ -58,6 +58,10 @@ $(TOOLS)/minio: PKG = github.com/minio/minio
 $(TOOLS)/restic: PKG = github.com/restic/restic/cmd/restic
 $(TOOLS)/s5cmd: PKG = github.com/peak/s5cmd/v2
 $(TOOLS)/staticcheck: PKG = honnef.co/go/tools/cmd/staticcheck
+$(TOOLS)/rclone: tools/rclone/go.mod
+	@echo "tools: building rclone (once; some minutes)"
+	@mkdir -p $(TOOLS)
+	cd tools/rclone && go build -o ../../$@ github.com/rclone/rclone
 $(TOOLS)/%: tools/go.mod
 	@echo "tools: building $(PKG) (once; the MinIO server takes some minutes)"
 	@mkdir -p $(TOOLS)
@@ -66,6 +70,10 @@ $(TOOLS)/%: tools/go.mod
 .PHONY: bench-backup
 bench-backup: build tools ## coffer against restic over the same MinIO (ARGS="-scale 0.1 -reps 1" for a short look)
 	go run ./bench/backup $(ARGS)
+
+.PHONY: bench-gateway
+bench-gateway: build tools $(TOOLS)/rclone ## the gateway against rclone serve s3 over crypt, both over MinIO
+	go run ./bench/gateway $(ARGS)
 
 .PHONY: model
 model: ## spin checks the guess budget in all states, and that each guard is needed

@@ -7,11 +7,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -24,7 +22,7 @@ type MinIO struct {
 	AccessKey string
 	SecretKey string
 
-	cmd    *exec.Cmd
+	proc   *Process
 	client *minio.Client
 }
 
@@ -36,17 +34,10 @@ func StartMinIO(ctx context.Context, program, dir string) (*MinIO, error) {
 	}
 	m := &MinIO{Address: l.Addr().String(), AccessKey: "bench-access", SecretKey: "bench-secret-key"}
 	l.Close()
-	m.cmd = exec.Command(program, "server", "--address", m.Address, dir)
-	m.cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+m.AccessKey, "MINIO_ROOT_PASSWORD="+m.SecretKey,
+	env := append(os.Environ(), "MINIO_ROOT_USER="+m.AccessKey, "MINIO_ROOT_PASSWORD="+m.SecretKey,
 		"MINIO_BROWSER=off", "MINIO_PROMETHEUS_AUTH_TYPE=public", "HOME="+dir)
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	log, err := os.Create(filepath.Join(filepath.Dir(dir), "minio.log"))
+	m.proc, err = Start(env, filepath.Join(filepath.Dir(dir), "minio.log"), program, "server", "--address", m.Address, dir)
 	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	m.cmd.Stdout, m.cmd.Stderr = log, log
-	if err := m.cmd.Start(); err != nil {
 		return nil, err
 	}
 	m.client, err = minio.New(m.Address, &minio.Options{Creds: credentials.NewStaticV4(m.AccessKey, m.SecretKey, "")})
@@ -65,9 +56,11 @@ func StartMinIO(ctx context.Context, program, dir string) (*MinIO, error) {
 
 // Stop ends the server.
 func (m *MinIO) Stop() {
-	m.cmd.Process.Kill()
-	m.cmd.Wait()
+	m.proc.Stop()
 }
+
+// Process returns the server's process.
+func (m *MinIO) Process() *Process { return m.proc }
 
 // MakeBucket makes an empty bucket.
 func (m *MinIO) MakeBucket(ctx context.Context, name string) error {
