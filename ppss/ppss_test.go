@@ -178,6 +178,13 @@ func TestRecoverRefuses(t *testing.T) {
 	if _, err := Recover(f.header, f.epoch, f.dealt.Envelope[1:], 2, as); !errors.Is(err, ErrEnvelope) {
 		t.Errorf("cut envelope: %v, want %v", err, ErrEnvelope)
 	}
+	for name, shares := range map[string][]Share{
+		"no share": nil, "place 0": {{X: 0}}, "one place twice": {{X: 1}, {X: 1}}, "eight shares": make([]Share, MaxNodes+1),
+	} {
+		if _, err := Combine(shares); err == nil {
+			t.Errorf("combining %s: no error", name)
+		}
+	}
 	for _, tt := range [][2]int{{0, 0}, {3, 0}, {3, 4}, {8, 4}, {-1, -1}} {
 		if _, err := Split([32]byte{}, tt[0], tt[1]); err == nil {
 			t.Errorf("%d of %d: no error", tt[1], tt[0])
