@@ -474,18 +474,12 @@ func TestHidden(t *testing.T) {
 	}
 }
 
-func TestMetrics(t *testing.T) {
-	c := provisioned(t, ModeWrapped)()
-	reg := prometheus.NewRegistry()
-	c.Metrics, c.Sessions = reg, 3
-	tok := open(t, c)
-	rec, _ := newKey(t, tok, anna)
-	if _, err := tok.Evaluate(context.Background(), bob, rec, blinded); err == nil {
-		t.Fatal("evaluated for another owner")
-	}
+// counted returns counters and gauges by name and labels.
+func counted(tb testing.TB, reg *prometheus.Registry) map[string]float64 {
+	tb.Helper()
 	families, err := reg.Gather()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	got := make(map[string]float64)
 	for _, f := range families {
@@ -497,6 +491,19 @@ func TestMetrics(t *testing.T) {
 			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
+	return got
+}
+
+func TestMetrics(t *testing.T) {
+	c := provisioned(t, ModeWrapped)()
+	reg := prometheus.NewRegistry()
+	c.Metrics, c.Sessions = reg, 3
+	tok := open(t, c)
+	rec, _ := newKey(t, tok, anna)
+	if _, err := tok.Evaluate(context.Background(), bob, rec, blinded); err == nil {
+		t.Fatal("evaluated for another owner")
+	}
+	got := counted(t, reg)
 	if got["operations_total evaluate record"] != 1 || got["operations_total new_key ok"] != 1 || got["up"] != 1 || got["sessions"] != 3 {
 		t.Errorf("counted %v", got)
 	}

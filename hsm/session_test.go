@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/miekg/pkcs11"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestConcurrentRecycle evaluates from 16 goroutines in 4 sessions while the
@@ -198,7 +199,10 @@ func TestPINRefused(t *testing.T) {
 	if _, err := Open(context.Background(), c); !errors.Is(err, ErrPIN) {
 		t.Errorf("wrong PIN: %v, want %v", err, ErrPIN)
 	}
-	tok := open(t, config())
+	c = config()
+	reg := prometheus.NewRegistry()
+	c.Metrics = reg
+	tok := open(t, c)
 	tok.pin = NewPIN() // as if somebody had changed the token's
 	if err := tok.lib.Finalize(); err != nil {
 		t.Fatal(err)
@@ -207,6 +211,10 @@ func TestPINRefused(t *testing.T) {
 		if _, err := tok.MAC(context.Background(), nil); !errors.Is(err, ErrPIN) {
 			t.Errorf("PIN changed: %v, want %v", err, ErrPIN)
 		}
+		tok.at = time.Time{} // as if any pause were over
+	}
+	if n := counted(t, reg)["login_failures_total"]; n != 1 {
+		t.Errorf("%v logins were tried, want 1", n)
 	}
 	if !errors.Is(tok.failed, ErrPIN) || tok.now != nil {
 		t.Error("the token would log in again")
