@@ -36,16 +36,21 @@ type partXML struct {
 
 // getAttributes answers what the x-amz-object-attributes header asks for.
 func (p *Proxy) getAttributes(w http.ResponseWriter, rq *request) error {
-	f, err := p.find(w.Header(), rq)
-	if err != nil {
-		return err
-	}
 	var asked []string
 	for _, v := range rq.Header.Values("X-Amz-Object-Attributes") {
 		asked = append(asked, splitList(v)...)
 	}
 	if len(asked) == 0 {
-		return errInvalidArgument.saying("The x-amz-object-attributes header specifying the attributes to be retrieved is either missing or empty")
+		return errInvalidRequest.saying("The x-amz-object-attributes header specifying the attributes to be retrieved is either missing or empty")
+	}
+	for _, name := range asked {
+		if !slices.Contains([]string{"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"}, name) {
+			return badArgument("x-amz-object-attributes", name, "Invalid attribute name specified.")
+		}
+	}
+	f, err := p.find(w.Header(), rq)
+	if err != nil {
+		return err
 	}
 	var out attributesResult
 	for _, name := range asked {
@@ -65,8 +70,6 @@ func (p *Proxy) getAttributes(w http.ResponseWriter, rq *request) error {
 			out.StorageClass = f.row.storageClass()
 		case "ObjectSize":
 			out.ObjectSize = &f.row.Size
-		default:
-			return errInvalidArgument.saying("Invalid attribute name specified.")
 		}
 	}
 	w.Header().Set("Last-Modified", httpTime(f.row.modified()))

@@ -14,10 +14,7 @@ import (
 )
 
 // identity is who signed a request.
-type identity struct {
-	key   AccessKey
-	owner string // S3's canonical user id
-}
+type identity struct{ key AccessKey }
 
 // mayUse reports whether the key is good for bucket.
 func (id *identity) mayUse(bucket string) bool {
@@ -71,7 +68,7 @@ func parsePayload(value string) (payload, error) {
 	}
 	sum, err := hex.DecodeString(value)
 	if err != nil || len(sum) != 32 {
-		return payload{}, errInvalidArgument.saying("x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, STREAMING-UNSIGNED-PAYLOAD-TRAILER, or a valid sha256 value.")
+		return payload{}, badArgument("x-amz-content-sha256", value, "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD, STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER or a valid sha256 value.")
 	}
 	return payload{kind: payloadHash, sum: sum}, nil
 }
@@ -119,10 +116,20 @@ func (p *Proxy) authenticateQuery(r *http.Request, q url.Values) (*identity, pay
 // unknown key costs as much time as a known one.
 func (p *Proxy) verified(r *http.Request, s *signature, declared string) (*identity, payload, error) {
 	if s.scope.service != "s3" {
-		return nil, payload{}, errAuthHeaderMalformed.saying("The authorization header is malformed; incorrect service %q. This endpoint belongs to \"s3\".", s.scope.service)
+		return nil, payload{}, s.malformed("incorrect service %q. This endpoint belongs to \"s3\".", s.scope.service)
 	}
 	if s.scope.region != p.region {
-		return nil, payload{}, errAuthHeaderMalformed.saying("The authorization header is malformed; the region %q is wrong; expecting %q", s.scope.region, p.region)
+		return nil, payload{}, s.malformed("the region %q is wrong; expecting %q", s.scope.region, p.region).with("Region", p.region)
+	}
+	if err := s.checkTime(p.now()); err != nil {
+		return nil, payload{}, err
+	}
+	if err := s.checkHeaders(r.Header); err != nil {
+		return nil, payload{}, err
+	}
+	pay, err := parsePayload(declared)
+	if err != nil {
+		return nil, payload{}, err
 	}
 	id, known := p.access[s.accessKey]
 	secret := "no such access key"
@@ -135,16 +142,6 @@ func (p *Proxy) verified(r *http.Request, s *signature, declared string) (*ident
 		return nil, payload{}, errInvalidAccessKey
 	case !ok:
 		return nil, payload{}, errSignatureMismatch
-	}
-	if err := s.checkTime(p.now()); err != nil {
-		return nil, payload{}, err
-	}
-	if err := s.checkHeaders(r.Header); err != nil {
-		return nil, payload{}, err
-	}
-	pay, err := parsePayload(declared)
-	if err != nil {
-		return nil, payload{}, err
 	}
 	if pay.kind == payloadChunks || pay.kind == payloadChunksTrailer {
 		pay.signer = &chunkSigner{

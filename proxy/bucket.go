@@ -87,7 +87,7 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 			return err
 		}
 		if l := in.LocationConstraint; l != "" && l != p.region && l != "EU" {
-			return &failure{code: "InvalidLocationConstraint", status: 400, message: "The specified location-constraint is not valid."}
+			return &failure{code: "InvalidLocationConstraint", status: 400, message: "The specified location-constraint is not valid"}
 		}
 	}
 	unlock, err := p.locks.lock(rq.Context(), rq.bucket)

@@ -125,7 +125,7 @@ func (p *Proxy) getACL(w http.ResponseWriter, rq *request) error {
 	} else if _, err := p.find(w.Header(), rq); err != nil {
 		return err
 	}
-	id := `<ID>` + rq.who.owner + `</ID><DisplayName>` + newText(rq.who.key.ID).Escaped + `</DisplayName>`
+	id := `<ID>` + newText(rq.who.key.ID).Escaped + `</ID><DisplayName>` + newText(rq.who.key.ID).Escaped + `</DisplayName>`
 	return sendXML(w, `<AccessControlPolicy xmlns="`+xmlNamespace+`"><Owner>`+id+`</Owner><AccessControlList><Grant>`+
 		`<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">`+id+`</Grantee>`+
 		`<Permission>FULL_CONTROL</Permission></Grant></AccessControlList></AccessControlPolicy>`)

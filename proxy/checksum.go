@@ -1,16 +1,22 @@
 package proxy
 
 import (
+	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/binary"
 	"hash"
 	"hash/crc32"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/minio/crc64nvme"
+	"github.com/zeebo/xxh3"
 )
 
 // algorithm is one of S3's object checksums.
@@ -22,6 +28,11 @@ const (
 	algCRC64NVME algorithm = "CRC64NVME"
 	algSHA1      algorithm = "SHA1"
 	algSHA256    algorithm = "SHA256"
+	algSHA512    algorithm = "SHA512"
+	algMD5       algorithm = "MD5"
+	algXXHash64  algorithm = "XXHASH64"
+	algXXHash3   algorithm = "XXHASH3"
+	algXXHash128 algorithm = "XXHASH128"
 )
 
 // The two meanings of the checksum of a multipart object.
@@ -30,44 +41,33 @@ const (
 	typeComposite = "COMPOSITE"   // over the checksums of the parts, "-N" behind
 )
 
-// algorithms is ordered: the first one wins where a request names several.
-var algorithms = []algorithm{algCRC64NVME, algCRC32, algCRC32C, algSHA1, algSHA256}
-
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// hashes makes each of them.
+var hashes = map[algorithm]func() hash.Hash{
+	algCRC32:     func() hash.Hash { return crc32.NewIEEE() },
+	algCRC32C:    func() hash.Hash { return crc32.New(castagnoli) },
+	algCRC64NVME: func() hash.Hash { return crc64nvme.New() },
+	algSHA1:      sha1.New,
+	algSHA256:    sha256.New,
+	algSHA512:    sha512.New,
+	algMD5:       md5.New,
+	algXXHash64:  func() hash.Hash { return xxhash.New() },
+	algXXHash3:   func() hash.Hash { return xxh3.New() },
+	algXXHash128: func() hash.Hash { return xxh3.New128() },
+}
+
+var algorithms = slices.Sorted(maps.Keys(hashes))
+
 // header is the HTTP header that carries a checksum of this algorithm.
-func (a algorithm) header() string { return "X-Amz-Checksum-" + string(a) }
+func (a algorithm) header() string { return http.CanonicalHeaderKey("X-Amz-Checksum-" + string(a)) }
 
-func (a algorithm) new() hash.Hash {
-	switch a {
-	case algCRC32:
-		return crc32.NewIEEE()
-	case algCRC32C:
-		return crc32.New(castagnoli)
-	case algSHA1:
-		return sha1.New()
-	case algSHA256:
-		return sha256.New()
-	default:
-		return crc64nvme.New()
-	}
-}
+func (a algorithm) new() hash.Hash { return hashes[a]() }
 
-func (a algorithm) size() int {
-	switch a {
-	case algCRC32, algCRC32C:
-		return 4
-	case algCRC64NVME:
-		return 8
-	case algSHA1:
-		return sha1.Size
-	default:
-		return sha256.Size
-	}
-}
+func (a algorithm) size() int { return a.new().Size() }
 
 // isCRC reports whether checksums of parts can be combined to that of the whole.
-func (a algorithm) isCRC() bool { return a.size() <= 8 }
+func (a algorithm) isCRC() bool { return strings.HasPrefix(string(a), "CRC") }
 
 // parseAlgorithm reads the name of an algorithm, in any case.
 func parseAlgorithm(s string) (algorithm, bool) {
@@ -98,6 +98,9 @@ func sumOf(a algorithm, h hash.Hash) checksum {
 	return checksum{alg: a, value: base64.StdEncoding.EncodeToString(h.Sum(nil))}
 }
 
+var errUnknownAlgorithm = errInvalidRequest.saying("Checksum algorithm provided is unsupported. Please try again with any of the valid types: " +
+	"[CRC32, CRC32C, CRC64NVME, MD5, SHA1, SHA256, SHA512, XXHASH128, XXHASH3, XXHASH64]")
+
 // wanted says which checksum a request brings, or asks for.
 type wanted struct {
 	alg      algorithm
@@ -114,15 +117,25 @@ func wantedChecksum(h http.Header) (wanted, error) {
 	if s := h.Get("X-Amz-Sdk-Checksum-Algorithm"); s != "" {
 		a, ok := parseAlgorithm(s)
 		if !ok {
-			return w, errInvalidRequest.saying("Checksum algorithm provided is unsupported.")
+			return w, errUnknownAlgorithm
 		}
 		w.alg, w.declared = a, true
+	}
+	for name := range h {
+		if rest, ok := strings.CutPrefix(name, "X-Amz-Checksum-"); ok && rest != "Mode" && rest != "Type" && rest != "Algorithm" {
+			if _, known := parseAlgorithm(rest); !known {
+				return w, errInvalidRequest.saying("The algorithm type you specified in x-amz-checksum- header is invalid.")
+			}
+		}
 	}
 	count := 0
 	for _, a := range algorithms {
 		value := h.Get(a.header())
 		if value == "" {
 			continue
+		}
+		if w.declared && w.alg != a && count == 0 {
+			return w, errInvalidRequest.saying("Value for x-amz-sdk-checksum-algorithm header is invalid.")
 		}
 		c, err := parseChecksum(a, value)
 		if err != nil {
@@ -138,13 +151,13 @@ func wantedChecksum(h http.Header) (wanted, error) {
 		}
 		a, ok := parseAlgorithm(rest)
 		if !ok {
-			return w, errInvalidRequest.saying("The value specified in the x-amz-trailer header is not supported.")
+			return w, errInvalidRequest.saying("The value specified in the x-amz-trailer header is not supported")
 		}
 		w.alg, w.trailer, w.declared = a, true, true
 		count++
 	}
 	if count > 1 {
-		return w, errInvalidRequest.saying("Expecting a single x-amz-checksum- header. Multiple checksum types are not allowed.")
+		return w, errInvalidRequest.saying("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
 	}
 	return w, nil
 }

@@ -25,29 +25,9 @@ type completeRequest struct {
 }
 
 type completePart struct {
-	PartNumber        int
-	ETag              string
-	ChecksumCRC32     string
-	ChecksumCRC32C    string
-	ChecksumCRC64NVME string
-	ChecksumSHA1      string
-	ChecksumSHA256    string
-}
-
-// checksum is what the client says of the part by an algorithm, "" if nothing.
-func (c *completePart) checksum(a algorithm) string {
-	switch a {
-	case algCRC32:
-		return c.ChecksumCRC32
-	case algCRC32C:
-		return c.ChecksumCRC32C
-	case algCRC64NVME:
-		return c.ChecksumCRC64NVME
-	case algSHA1:
-		return c.ChecksumSHA1
-	default:
-		return c.ChecksumSHA256
-	}
+	PartNumber int
+	ETag       string
+	checksumXML
 }
 
 type completeResult struct {
@@ -57,33 +37,6 @@ type completeResult struct {
 	Key      text
 	ETag     string
 	checksumXML
-}
-
-// checksumXML is a checksum as it stands in many answers.
-type checksumXML struct {
-	ChecksumCRC32     string `xml:",omitempty"`
-	ChecksumCRC32C    string `xml:",omitempty"`
-	ChecksumCRC64NVME string `xml:",omitempty"`
-	ChecksumSHA1      string `xml:",omitempty"`
-	ChecksumSHA256    string `xml:",omitempty"`
-	ChecksumType      string `xml:",omitempty"`
-}
-
-func newChecksumXML(a algorithm, value, kind string) checksumXML {
-	c := checksumXML{ChecksumType: kind}
-	switch a {
-	case algCRC32:
-		c.ChecksumCRC32 = value
-	case algCRC32C:
-		c.ChecksumCRC32C = value
-	case algCRC64NVME:
-		c.ChecksumCRC64NVME = value
-	case algSHA1:
-		c.ChecksumSHA1 = value
-	case algSHA256:
-		c.ChecksumSHA256 = value
-	}
-	return c
 }
 
 func (p *Proxy) completeUpload(w http.ResponseWriter, rq *request) error {
@@ -218,7 +171,7 @@ func chooseParts(all []partRow, list []completePart) ([]partRow, error) {
 		if !ok || unquote(c.ETag) != part.ETag {
 			return nil, errInvalidPart
 		}
-		if sum := c.checksum(part.Algo); sum != "" && sum != part.Checksum {
+		if sum := c.get(part.Algo); sum != "" && sum != part.Checksum {
 			return nil, errInvalidPart
 		}
 		parts = append(parts, part)

@@ -31,10 +31,10 @@ func checkConditions(h http.Header, prefix string, r *row, unchanged error) erro
 	modified := r.modified().Truncate(time.Second)
 	if v := h.Get(prefix + "If-Match"); v != "" {
 		if !etagIn(v, r.ETag) {
-			return errPreconditionFailed.saying("The condition %sIf-Match did not hold.", prefix)
+			return errPreconditionFailed.with("Condition", prefix+"If-Match")
 		}
 	} else if t, err := http.ParseTime(h.Get(prefix + "If-Unmodified-Since")); err == nil && modified.After(t) {
-		return errPreconditionFailed.saying("The condition %sIf-Unmodified-Since did not hold.", prefix)
+		return errPreconditionFailed.with("Condition", prefix+"If-Unmodified-Since")
 	}
 	if v := h.Get(prefix + "If-None-Match"); v != "" {
 		if etagIn(v, r.ETag) {
@@ -60,7 +60,7 @@ func readWriteCondition(h http.Header) (writeCondition, error) {
 	case "*", `"*"`:
 		c.absent = true
 	default:
-		return c, errNotImplemented.saying("If-None-Match takes only * here.")
+		return c, errNotImplemented
 	}
 	return c, nil
 }
@@ -70,19 +70,19 @@ func readWriteCondition(h http.Header) (writeCondition, error) {
 func (c writeCondition) check(r *row) error {
 	there := r != nil && !r.Marker
 	if c.absent && there {
-		return errPreconditionFailed.saying("The condition If-None-Match did not hold.")
+		return errPreconditionFailed.with("Condition", "If-None-Match")
 	}
 	if c.match == "" {
 		return nil
 	}
 	if !there {
 		if strings.TrimSpace(c.match) == "*" {
-			return errPreconditionFailed.saying("The condition If-Match did not hold.")
+			return errPreconditionFailed.with("Condition", "If-Match")
 		}
 		return errNoSuchKey
 	}
 	if !etagIn(c.match, r.ETag) {
-		return errPreconditionFailed.saying("The condition If-Match did not hold.")
+		return errPreconditionFailed.with("Condition", "If-Match")
 	}
 	return nil
 }

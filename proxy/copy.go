@@ -40,7 +40,7 @@ func (p *Proxy) findSource(rq *request) (*found, error) {
 func (p *Proxy) findSourceAt(rq *request, path, query string, hasQuery bool, unescape func(string) (string, error)) (*found, error) {
 	path, err := unescape(path)
 	if err != nil {
-		return nil, errInvalidArgument.saying("The copy source must be URL-encoded.")
+		return nil, badArgument("x-amz-copy-source", path, "Invalid copy source encoding")
 	}
 	bucket, key, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if !ok || bucket == "" || key == "" {
@@ -114,14 +114,14 @@ func (t *target) copied(rq *request, f *found) (*row, error) {
 	case "REPLACE":
 		r.Headers, r.Meta, replaces = t.attrs.headers, t.attrs.meta, true
 	default:
-		return nil, errInvalidArgument.saying("Unknown metadata directive.")
+		return nil, badArgument("x-amz-metadata-directive", d, "Unknown metadata directive.")
 	}
 	switch d := rq.Header.Get("X-Amz-Tagging-Directive"); d {
 	case "", "COPY":
 	case "REPLACE":
 		r.Tags, replaces = t.attrs.tags, true
 	default:
-		return nil, errInvalidArgument.saying("Unknown tagging directive.")
+		return nil, badArgument("x-amz-tagging-directive", d, "Unknown tagging directive.")
 	}
 	self := f.at.bucket == t.bucket && f.at.key == t.key && !strings.Contains(rq.Header.Get("X-Amz-Copy-Source"), "versionId=")
 	if self && !replaces && rq.Header.Get("X-Amz-Checksum-Algorithm") == "" {
@@ -153,7 +153,7 @@ func copyAlgorithm(h http.Header) (algorithm, error) {
 	}
 	a, ok := parseAlgorithm(name)
 	if !ok {
-		return "", errInvalidRequest.saying("Checksum algorithm provided is unsupported.")
+		return "", errUnknownAlgorithm
 	}
 	return a, nil
 }
@@ -291,7 +291,7 @@ func (p *Proxy) uploadPartCopy(w http.ResponseWriter, rq *request) error {
 // parseCopyRange reads "bytes=first-last", of which nothing may be missing or
 // lie outside.
 func parseCopyRange(v string, size int64) (span, error) {
-	bad := errInvalidArgument.saying("The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy")
+	bad := badArgument("x-amz-copy-source-range", v, "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy")
 	spec, ok := strings.CutPrefix(v, "bytes=")
 	first, last, cut := strings.Cut(spec, "-")
 	if !ok || !cut {

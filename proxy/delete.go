@@ -74,7 +74,7 @@ func (p *Proxy) remove(ctx context.Context, t *target, id string, bypass bool) (
 	if id == "" || id == nullVersion {
 		version = ""
 	} else if !isVersionID(id) {
-		return deleted{}, errInvalidArgument.saying("Invalid version id specified")
+		return deleted{}, badArgument("versionId", id, "Invalid version id specified")
 	}
 	at, err := p.place(t.ix, t.bucket, t.key, version)
 	if err != nil {

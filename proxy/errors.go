@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 )
 
 // failure is an answer that is an error: an S3 code, its HTTP status and a
@@ -14,8 +15,12 @@ type failure struct {
 	code    string
 	status  int
 	message string
+	fields  []field
 	cause   error
 }
+
+// field is one more element of an error body.
+type field struct{ name, value string }
 
 func (f *failure) Error() string {
 	if f.cause != nil {
@@ -30,6 +35,18 @@ func (f *failure) Unwrap() error { return f.cause }
 func (f *failure) Is(target error) bool {
 	t, ok := target.(*failure)
 	return ok && t.code == f.code
+}
+
+// with returns f with one more element in its body.
+func (f *failure) with(name, value string) *failure {
+	g := *f
+	g.fields = append(slices.Clone(f.fields), field{name, value})
+	return &g
+}
+
+// badArgument is InvalidArgument about the argument of that name.
+func badArgument(name, value, format string, args ...any) *failure {
+	return errInvalidArgument.saying(format, args...).with("ArgumentName", name).with("ArgumentValue", value)
 }
 
 // because returns f with a cause for the log.
@@ -52,60 +69,60 @@ var (
 	errAccessDenied          = &failure{code: "AccessDenied", status: 403, message: "Access Denied."}
 	errAuthHeaderMalformed   = &failure{code: "AuthorizationHeaderMalformed", status: 400, message: "The authorization header is malformed."}
 	errAuthQueryMalformed    = &failure{code: "AuthorizationQueryParametersError", status: 400, message: "The authorization parameters in the query are malformed."}
-	errBadDigest             = &failure{code: "BadDigest", status: 400, message: "The Content-MD5 or checksum value that you specified did not match what the server received."}
-	errBucketNotEmpty        = &failure{code: "BucketNotEmpty", status: 409, message: "The bucket that you tried to delete is not empty."}
-	errBucketOwned           = &failure{code: "BucketAlreadyOwnedByYou", status: 409, message: "The bucket exists already, and you own it."}
+	errBadDigest             = &failure{code: "BadDigest", status: 400, message: "The Content-MD5 you specified did not match what we received."}
+	errBucketNotEmpty        = &failure{code: "BucketNotEmpty", status: 409, message: "The bucket you tried to delete is not empty."}
+	errBucketOwned           = &failure{code: "BucketAlreadyOwnedByYou", status: 409, message: "Your previous request to create the named bucket succeeded and you already own it."}
 	errConditionalConflict   = &failure{code: "ConditionalRequestConflict", status: 409, message: "Another request changed the object at the same time."}
 	errCorrupt               = &failure{code: "ObjectCorrupt", status: 422, message: "The storage does not hold the bytes that were written."}
-	errContentSHA256Mismatch = &failure{code: "XAmzContentSHA256Mismatch", status: 400, message: "The provided x-amz-content-sha256 header does not match what was computed."}
-	errEntityTooLarge        = &failure{code: "EntityTooLarge", status: 400, message: "Your proposed upload exceeds the maximum allowed size."}
-	errEntityTooSmall        = &failure{code: "EntityTooSmall", status: 400, message: "Your proposed upload is smaller than the minimum allowed size: all parts but the last need 5 MiB."}
+	errContentSHA256Mismatch = &failure{code: "XAmzContentSHA256Mismatch", status: 400, message: "The provided 'x-amz-content-sha256' header does not match what was computed."}
+	errEntityTooLarge        = &failure{code: "EntityTooLarge", status: 400, message: "Your proposed upload exceeds the maximum allowed object size."}
+	errEntityTooSmall        = &failure{code: "EntityTooSmall", status: 400, message: "Your proposed upload is smaller than the minimum allowed size"}
 	errExpiredToken          = &failure{code: "AccessDenied", status: 403, message: "Request has expired."}
-	errHeadersNotSigned      = &failure{code: "AccessDenied", status: 403, message: "There were headers present in the request which were not signed."}
-	errIncompleteBody        = &failure{code: "IncompleteBody", status: 400, message: "You did not provide the number of bytes specified by the Content-Length HTTP header."}
-	errInternal              = &failure{code: "InternalError", status: 500, message: "We encountered an internal error. Please try again."}
-	errInvalidAccessKey      = &failure{code: "InvalidAccessKeyId", status: 403, message: "The access key id that you provided does not exist."}
+	errHeadersNotSigned      = &failure{code: "AccessDenied", status: 403, message: "There were headers present in the request which were not signed"}
+	errIncompleteBody        = &failure{code: "IncompleteBody", status: 400, message: "You did not provide the number of bytes specified by the Content-Length HTTP header"}
+	errInternal              = &failure{code: "InternalError", status: 500, message: "We encountered an internal error, please try again."}
+	errInvalidAccessKey      = &failure{code: "InvalidAccessKeyId", status: 403, message: "The AWS Access Key Id you provided does not exist in our records."}
 	errInvalidArgument       = &failure{code: "InvalidArgument", status: 400, message: "Invalid argument."}
 	errInvalidBucketName     = &failure{code: "InvalidBucketName", status: 400, message: "The specified bucket is not valid."}
 	errInvalidBucketState    = &failure{code: "InvalidBucketState", status: 409, message: "The request is not valid for the current state of the bucket."}
-	errInvalidDigest         = &failure{code: "InvalidDigest", status: 400, message: "The Content-MD5 or checksum value that you specified is not valid."}
-	errInvalidPart           = &failure{code: "InvalidPart", status: 400, message: "One or more of the specified parts could not be found, or their entity tags do not match."}
-	errInvalidPartNumber     = &failure{code: "InvalidPartNumber", status: 416, message: "The requested part number is not satisfiable."}
-	errInvalidPartOrder      = &failure{code: "InvalidPartOrder", status: 400, message: "The list of parts was not in ascending order."}
-	errInvalidRange          = &failure{code: "InvalidRange", status: 416, message: "The requested range is not satisfiable."}
+	errInvalidDigest         = &failure{code: "InvalidDigest", status: 400, message: "The Content-Md5 you specified is not valid."}
+	errInvalidPart           = &failure{code: "InvalidPart", status: 400, message: "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."}
+	errInvalidPartNumber     = &failure{code: "InvalidPartNumber", status: 416, message: "The requested partnumber is not satisfiable."}
+	errInvalidPartOrder      = &failure{code: "InvalidPartOrder", status: 400, message: "The list of parts was not in ascending order. Parts must be ordered by part number."}
+	errInvalidRange          = &failure{code: "InvalidRange", status: 416, message: "The requested range is not satisfiable"}
 	errInvalidRequest        = &failure{code: "InvalidRequest", status: 400, message: "Invalid request."}
 	errInvalidRetention      = &failure{code: "InvalidRetentionPeriod", status: 400, message: "The retention period must be a positive number."}
 	errInvalidTag            = &failure{code: "InvalidTag", status: 400, message: "The tag provided was not a valid tag."}
-	errInvalidURI            = &failure{code: "InvalidURI", status: 400, message: "Could not parse the specified URI."}
-	errKeyTooLong            = &failure{code: "KeyTooLongError", status: 400, message: "Your key is too long: at most 1024 bytes."}
+	errInvalidURI            = &failure{code: "InvalidURI", status: 400, message: "The specified URI couldn't be parsed."}
+	errKeyTooLong            = &failure{code: "KeyTooLongError", status: 400, message: "Your key is too long."}
 	errMalformedPOST         = &failure{code: "MalformedPOSTRequest", status: 400, message: "The body of your POST request is not well-formed multipart/form-data."}
-	errMalformedXML          = &failure{code: "MalformedXML", status: 400, message: "The XML that you provided was not well-formed or did not validate against our published schema."}
-	errMetadataTooLarge      = &failure{code: "MetadataTooLarge", status: 400, message: "Your metadata headers exceed the maximum allowed metadata size of 2 KB."}
+	errMalformedXML          = &failure{code: "MalformedXML", status: 400, message: "The XML you provided was not well-formed or did not validate against our published schema."}
+	errMetadataTooLarge      = &failure{code: "MetadataTooLarge", status: 400, message: "Your metadata headers exceed the maximum allowed metadata size"}
 	errMethodNotAllowed      = &failure{code: "MethodNotAllowed", status: 405, message: "The specified method is not allowed against this resource."}
-	errMissingDigest         = &failure{code: "InvalidRequest", status: 400, message: "Missing required header for this request: Content-MD5 or x-amz-checksum-*."}
+	errMissingDigest         = &failure{code: "InvalidRequest", status: 400, message: "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"}
 	errMissingLength         = &failure{code: "MissingContentLength", status: 411, message: "You must provide the Content-Length HTTP header."}
 	errNoSuchBucket          = &failure{code: "NoSuchBucket", status: 404, message: "The specified bucket does not exist."}
-	errNoSuchCORS            = &failure{code: "NoSuchCORSConfiguration", status: 404, message: "The CORS configuration does not exist."}
+	errNoSuchCORS            = &failure{code: "NoSuchCORSConfiguration", status: 404, message: "The CORS configuration does not exist"}
 	errNoSuchKey             = &failure{code: "NoSuchKey", status: 404, message: "The specified key does not exist."}
 	errNoSuchLifecycle       = &failure{code: "NoSuchLifecycleConfiguration", status: 404, message: "The lifecycle configuration does not exist."}
 	errNoSuchLock            = &failure{code: "ObjectLockConfigurationNotFoundError", status: 404, message: "Object Lock configuration does not exist for this bucket."}
-	errNoSuchObjectLock      = &failure{code: "NoSuchObjectLockConfiguration", status: 404, message: "The specified object does not have an Object Lock configuration."}
+	errNoSuchObjectLock      = &failure{code: "NoSuchObjectLockConfiguration", status: 404, message: "The specified object does not have a ObjectLock configuration."}
 	errNoSuchOwnership       = &failure{code: "OwnershipControlsNotFoundError", status: 404, message: "The bucket ownership controls were not found."}
 	errNoSuchPolicy          = &failure{code: "NoSuchBucketPolicy", status: 404, message: "The bucket policy does not exist."}
 	errNoSuchPublicBlock     = &failure{code: "NoSuchPublicAccessBlockConfiguration", status: 404, message: "The public access block configuration was not found."}
 	errNoSuchReplication     = &failure{code: "ReplicationConfigurationNotFoundError", status: 404, message: "The replication configuration was not found."}
 	errNoSuchTagSet          = &failure{code: "NoSuchTagSet", status: 404, message: "The TagSet does not exist."}
-	errNoSuchUpload          = &failure{code: "NoSuchUpload", status: 404, message: "The specified multipart upload does not exist."}
+	errNoSuchUpload          = &failure{code: "NoSuchUpload", status: 404, message: "The specified multipart upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."}
 	errNoSuchVersion         = &failure{code: "NoSuchVersion", status: 404, message: "The specified version does not exist."}
-	errNoSuchWebsite         = &failure{code: "NoSuchWebsiteConfiguration", status: 404, message: "The specified bucket does not have a website configuration."}
-	errNotImplemented        = &failure{code: "NotImplemented", status: 501, message: "A header or an operation that you asked for is not implemented."}
+	errNoSuchWebsite         = &failure{code: "NoSuchWebsiteConfiguration", status: 404, message: "The specified bucket does not have a website configuration"}
+	errNotImplemented        = &failure{code: "NotImplemented", status: 501, message: "A header you provided implies functionality that is not implemented."}
 	errNotModified           = &failure{code: "NotModified", status: 304}
-	errPreconditionFailed    = &failure{code: "PreconditionFailed", status: 412, message: "At least one of the preconditions that you specified did not hold."}
+	errPreconditionFailed    = &failure{code: "PreconditionFailed", status: 412, message: "At least one of the pre-conditions you specified did not hold."}
 	errRequestTimeout        = &failure{code: "RequestTimeout", status: 400, message: "Your socket connection to the server was not read from or written to within the timeout period."}
 	errServiceUnavailable    = &failure{code: "ServiceUnavailable", status: 503, message: "Please try again later."}
-	errSignatureMismatch     = &failure{code: "SignatureDoesNotMatch", status: 403, message: "The request signature we calculated does not match the signature you provided. Check your secret key and signing method."}
+	errSignatureMismatch     = &failure{code: "SignatureDoesNotMatch", status: 403, message: "The request signature we calculated does not match the signature you provided. Check your key and signing method."}
 	errSlowDown              = &failure{code: "SlowDown", status: 503, message: "The storage behind is not reachable. Please try again later."}
-	errTimeSkewed            = &failure{code: "RequestTimeTooSkewed", status: 403, message: "The difference between the request time and the server's time is too large."}
+	errTimeSkewed            = &failure{code: "RequestTimeTooSkewed", status: 403, message: "The difference between the request time and the current time is too large."}
 	errTooManyBuckets        = &failure{code: "TooManyBuckets", status: 400, message: "You have attempted to create more buckets than allowed."}
 )
 

@@ -37,7 +37,7 @@ func (p *Proxy) findIn(ctx context.Context, h http.Header, ix *index, b *bucketR
 	var err error
 	if byID {
 		if id != nullVersion && !isVersionID(id) {
-			return nil, errInvalidArgument.saying("Invalid version id specified")
+			return nil, badArgument("versionId", id, "Invalid version id specified")
 		}
 		r, err = ix.version(bucket, key, id)
 		if err == nil && r == nil {
@@ -68,6 +68,11 @@ func (f *found) versioned() bool { return f.bucket.Versioning != "" }
 func (p *Proxy) getObject(w http.ResponseWriter, rq *request) error {
 	if err := refuseForeignEncryption(rq.Header); err != nil {
 		return err
+	}
+	if s := rq.query.Get("partNumber"); s != "" {
+		if _, err := partNumber(s); err != nil {
+			return err
+		}
 	}
 	for try := 0; ; try++ {
 		f, err := p.find(w.Header(), rq)
@@ -211,9 +216,9 @@ func (p *Proxy) wantedSpan(h http.Header, rq *request, f *found) (span, error) {
 	if rq.Header.Get("Range") != "" {
 		return span{}, errInvalidRequest.saying("Cannot specify both Range header and partNumber query parameter")
 	}
-	number, err := strconv.Atoi(rq.query.Get("partNumber"))
-	if err != nil || number < 1 || number > upstream.MaxParts {
-		return span{}, errInvalidArgument.saying("Part number must be an integer between 1 and 10000, inclusive")
+	number, err := partNumber(rq.query.Get("partNumber"))
+	if err != nil {
+		return span{}, err
 	}
 	if f.row.PartCount == 0 {
 		if number != 1 {

@@ -4,10 +4,12 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -103,7 +105,7 @@ func parseTagHeader(s string) (map[string]string, error) {
 	}
 	q, err := url.ParseQuery(s)
 	if err != nil {
-		return nil, errInvalidArgument.saying("The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.")
+		return nil, badArgument("x-amz-tagging", s, "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.")
 	}
 	tags := make(map[string]string, len(q))
 	for name, values := range q {
@@ -120,12 +122,22 @@ func checkTags(tags map[string]string) error {
 		return &failure{code: "BadRequest", status: 400, message: "Object tags cannot be greater than 10"}
 	}
 	for name, value := range tags {
-		switch {
-		case name == "" || len([]rune(name)) > 128:
-			return errInvalidTag.saying("The TagKey you have provided is invalid")
-		case len([]rune(value)) > 256:
-			return errInvalidTag.saying("The TagValue you have provided is invalid")
+		if err := checkTag(name, value); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// tagText is what S3 allows in tags.
+var tagText = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
+
+func checkTag(name, value string) error {
+	switch {
+	case name == "" || utf8.RuneCountInString(name) > 128 || !tagText.MatchString(name):
+		return errInvalidTag.saying("The TagKey you have provided is invalid").with("TagKey", name)
+	case utf8.RuneCountInString(value) > 256 || !tagText.MatchString(value):
+		return errInvalidTag.saying("The TagValue you have provided is invalid").with("TagKey", name).with("TagValue", value)
 	}
 	return nil
 }

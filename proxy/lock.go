@@ -25,15 +25,15 @@ func readLock(h http.Header) (lockRequest, error) {
 	var l lockRequest
 	mode, until := h.Get("X-Amz-Object-Lock-Mode"), h.Get("X-Amz-Object-Lock-Retain-Until-Date")
 	if (mode == "") != (until == "") {
-		return l, errInvalidArgument.saying("x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied")
+		return l, badArgument(missingOf(mode, until), "", "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied.")
 	}
 	if mode != "" {
 		if mode != modeGovernance && mode != modeCompliance {
-			return l, errInvalidArgument.saying("Unknown wormMode directive")
+			return l, badArgument("x-amz-object-lock-mode", mode, "Unknown wormMode directive.")
 		}
 		t, err := time.Parse(time.RFC3339, until)
 		if err != nil {
-			return l, errInvalidArgument.saying("The retain until date must be provided in ISO 8601 format")
+			return l, badArgument("x-amz-object-lock-retain-until-date", until, "The retain until date must be provided in ISO 8601 format")
 		}
 		l.retention, l.asked = &retention{Mode: mode, Until: t.Unix()}, true
 	}
@@ -42,9 +42,17 @@ func readLock(h http.Header) (lockRequest, error) {
 	case "ON", "OFF":
 		l.hold, l.asked = v == "ON", true
 	default:
-		return l, errInvalidArgument.saying("Legal Hold must be either of 'ON' or 'OFF'")
+		return l, badArgument("x-amz-object-lock-legal-hold", v, "Legal Hold must be either of 'ON' or 'OFF'")
 	}
 	return l, nil
+}
+
+// missingOf is the header that is missing.
+func missingOf(mode, until string) string {
+	if mode == "" {
+		return "x-amz-object-lock-mode"
+	}
+	return "x-amz-object-lock-retain-until-date"
 }
 
 // protect gives a new version the protection that was asked for, or else the
@@ -54,7 +62,7 @@ func (b *bucketRow) protect(r *row, l lockRequest, now time.Time) error {
 		return errInvalidRequest.saying("Bucket is missing Object Lock Configuration")
 	}
 	if l.retention != nil && l.retention.Until <= now.Unix() {
-		return errInvalidArgument.saying("The retain until date must be in the future!")
+		return badArgument("x-amz-object-lock-retain-until-date", "", "The retain until date must be in the future!")
 	}
 	r.Retention, r.Hold = l.retention, l.hold
 	if r.Retention == nil && b.LockMode != "" {
@@ -209,7 +217,7 @@ func (p *Proxy) putRetention(w http.ResponseWriter, rq *request) error {
 			return errMalformedXML
 		}
 		if !until.After(p.now()) {
-			return errInvalidArgument.saying("The retain until date must be in the future!")
+			return badArgument("x-amz-object-lock-retain-until-date", "", "The retain until date must be in the future!")
 		}
 		want = &retention{Mode: in.Mode, Until: until.Unix()}
 	}

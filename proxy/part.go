@@ -20,7 +20,7 @@ import (
 func partNumber(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > upstream.MaxParts {
-		return 0, errInvalidArgument.saying("Part number must be an integer between 1 and 10000, inclusive")
+		return 0, badArgument("partNumber", s, "Part number must be an integer between 1 and 10000, inclusive.")
 	}
 	return n, nil
 }

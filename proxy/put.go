@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 
 	"coffer/seal"
 	"coffer/upstream"
@@ -75,6 +76,7 @@ func (p *Proxy) putObject(w http.ResponseWriter, rq *request) error {
 	}
 	h := w.Header()
 	h.Set("Etag", quote(r.ETag))
+	h.Set("X-Amz-Object-Size", strconv.FormatInt(r.Size, 10))
 	describeChecksum(h, r)
 	describeVersion(h, t, r)
 	h.Set("X-Amz-Server-Side-Encryption", "AES256")

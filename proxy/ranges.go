@@ -15,11 +15,11 @@ type span struct {
 // and what is not a range of bytes, are ignored as S3 does.
 func parseRange(header string, size int64) (span, error) {
 	all := span{n: size, whole: true}
-	spec, ok := strings.CutPrefix(strings.TrimSpace(header), "bytes=")
+	spec, ok := strings.CutPrefix(header, "bytes=")
 	if !ok || strings.Contains(spec, ",") {
 		return all, nil
 	}
-	first, last, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	first, last, ok := strings.Cut(spec, "-")
 	if !ok {
 		return all, nil
 	}

@@ -145,5 +145,5 @@ func route(rq *request) (*operation, error) {
 func unsupported(*Proxy, http.ResponseWriter, *request) error { return errNotImplemented }
 
 func missingUploadID(*Proxy, http.ResponseWriter, *request) error {
-	return errInvalidArgument.saying("This operation does not accept a partNumber without an uploadId.")
+	return badArgument("partNumber", "", "This operation does not accept partNumber without uploadId")
 }

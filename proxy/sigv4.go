@@ -35,6 +35,7 @@ type signature struct {
 	time      time.Time
 	expires   time.Duration // of a presigned URL; 0 in the header form
 	presigned bool
+	malformed func(string, ...any) *failure // makes the errors of its form
 }
 
 // signingKey derives the key that signs for s.
@@ -59,26 +60,51 @@ func sha256Hex(s string) string {
 // parseAuthorization reads "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=...,
 // Signature=..." and the time from X-Amz-Date or Date.
 func parseAuthorization(r *http.Request) (*signature, error) {
-	rest, ok := strings.CutPrefix(r.Header.Get("Authorization"), sigV4Algorithm)
-	if !ok || rest == "" || rest[0] != ' ' && rest[0] != ',' {
-		return nil, errInvalidArgument.saying("Unsupported Authorization Type")
+	header := r.Header.Get("Authorization")
+	kind, rest, ok := strings.Cut(header, " ")
+	switch {
+	case kind == "AWS":
+		return nil, errInvalidRequest.saying("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+	case !ok && strings.HasPrefix(header, "AWS4"):
+		return nil, badArgument("Authorization", header, "Authorization header is invalid -- one and only one ' ' (space) required.")
+	case kind != sigV4Algorithm:
+		return nil, badArgument("Authorization", header, "Unsupported Authorization Type")
 	}
 	fields := make(map[string]string, 3)
 	for _, field := range splitList(rest) {
 		name, value, ok := strings.Cut(field, "=")
 		if _, twice := fields[name]; !ok || twice {
-			return nil, errAuthHeaderMalformed
+			return nil, headerMalformed("the authorization component %q is malformed.", field)
 		}
 		fields[name] = value
 	}
-	s, err := parseSignature(fields["Credential"], fields["SignedHeaders"], fields["Signature"])
+	if len(fields) != 3 {
+		return nil, headerMalformed("the authorization header requires three components: Credential, SignedHeaders, and Signature.")
+	}
+	for _, name := range []string{"Credential", "SignedHeaders", "Signature"} {
+		if fields[name] == "" {
+			return nil, headerMalformed("missing %s.", name)
+		}
+	}
+	s, err := parseSignature(fields["Credential"], fields["SignedHeaders"], fields["Signature"], headerMalformed)
 	if err != nil {
-		return nil, errAuthHeaderMalformed.because(err)
+		return nil, err
 	}
 	if s.time, err = requestTime(r.Header); err != nil {
-		return nil, errAccessDenied.saying("AWS authentication requires a valid Date or x-amz-date header")
+		return nil, errAccessDenied.saying("AWS authentication requires a valid Date or x-amz-date header.")
+	}
+	if day := s.time.UTC().Format("20060102"); day != s.scope.date {
+		return nil, headerMalformed("Invalid credential date %q. This date is not the same as X-Amz-Date: %q.", s.scope.date, day)
 	}
 	return s, nil
+}
+
+func headerMalformed(format string, args ...any) *failure {
+	return errAuthHeaderMalformed.saying("The authorization header is malformed; "+format, args...)
+}
+
+func queryMalformed(format string, args ...any) *failure {
+	return errAuthQueryMalformed.saying("Error parsing the X-Amz-Credential parameter; "+format, args...)
 }
 
 // requestTime is when the client says that it signed.
@@ -94,16 +120,24 @@ func requestTime(h http.Header) (time.Time, error) {
 
 // parsePresigned reads the X-Amz-* parameters of a presigned URL.
 func parsePresigned(q url.Values) (*signature, error) {
-	if q.Get("X-Amz-Algorithm") != sigV4Algorithm {
-		return nil, errAuthQueryMalformed.saying(`X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"`)
+	for _, name := range []string{"Algorithm", "Credential", "Signature", "Date", "SignedHeaders", "Expires"} {
+		if q.Get("X-Amz-"+name) == "" {
+			return nil, errAuthQueryMalformed.saying("Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.")
+		}
 	}
-	s, err := parseSignature(q.Get("X-Amz-Credential"), q.Get("X-Amz-SignedHeaders"), q.Get("X-Amz-Signature"))
+	if q.Get("X-Amz-Algorithm") != sigV4Algorithm {
+		return nil, errAuthQueryMalformed.saying(`X-Amz-Algorithm only supports "AWS4-HMAC-SHA256 and AWS4-ECDSA-P256-SHA256"`)
+	}
+	s, err := parseSignature(q.Get("X-Amz-Credential"), q.Get("X-Amz-SignedHeaders"), q.Get("X-Amz-Signature"), queryMalformed)
 	if err != nil {
-		return nil, errAuthQueryMalformed.because(err)
+		return nil, err
 	}
 	s.presigned = true
 	if s.time, err = time.Parse(amzDateLayout, q.Get("X-Amz-Date")); err != nil {
 		return nil, errAuthQueryMalformed.saying(`X-Amz-Date must be in the ISO8601 Long Format "yyyyMMdd'T'HHmmss'Z'"`)
+	}
+	if day := s.time.Format("20060102"); day != s.scope.date {
+		return nil, errAuthQueryMalformed.saying("Invalid credential date %q. This date is not the same as X-Amz-Date: %q.", s.scope.date, day)
 	}
 	seconds, err := strconv.ParseInt(q.Get("X-Amz-Expires"), 10, 64)
 	switch {
@@ -120,40 +154,44 @@ func parsePresigned(q url.Values) (*signature, error) {
 
 // parseSignature reads the three fields that both forms share. The access key
 // may hold slashes; the four elements behind it may not.
-func parseSignature(credential, signed, value string) (*signature, error) {
+func parseSignature(credential, signed, value string, malformed func(string, ...any) *failure) (*signature, error) {
 	parts := strings.Split(credential, "/")
 	n := len(parts)
-	if n < 5 || parts[n-1] != "aws4_request" || len(parts[n-4]) != 8 {
-		return nil, errAuthHeaderMalformed
+	if n < 5 {
+		return nil, malformed("the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".")
 	}
 	s := &signature{
 		accessKey: strings.Join(parts[:n-4], "/"),
 		scope:     scope{date: parts[n-4], region: parts[n-3], service: parts[n-2]},
 		signed:    strings.Split(signed, ";"),
+		malformed: malformed,
+	}
+	if parts[n-1] != "aws4_request" {
+		return nil, malformed("incorrect terminal %q. This endpoint uses \"aws4_request\".", parts[n-1])
+	}
+	if _, err := time.Parse("20060102", s.scope.date); err != nil {
+		return nil, malformed("incorrect date format %q. This date in the credential must be in the format \"yyyyMMdd\".", s.scope.date)
 	}
 	if !slices.Contains(s.signed, "host") || !slices.IsSorted(s.signed) {
-		return nil, errAuthHeaderMalformed
+		return nil, malformed("the SignedHeaders are mal-formed; expecting host among them, sorted.")
 	}
 	for _, name := range s.signed {
 		if name == "" || name != strings.ToLower(name) {
-			return nil, errAuthHeaderMalformed
+			return nil, malformed("the SignedHeaders are mal-formed.")
 		}
 	}
 	var err error
 	if s.value, err = hex.DecodeString(value); err != nil || len(s.value) != sha256.Size {
-		return nil, errAuthHeaderMalformed
+		return nil, errSignatureMismatch
 	}
 	return s, nil
 }
 
 // checkTime refuses what was signed too long ago, or for another day.
 func (s *signature) checkTime(now time.Time) error {
-	if s.time.UTC().Format("20060102") != s.scope.date {
-		return errSignatureMismatch.saying("The date in the credential scope is not that of the request.")
-	}
 	if s.presigned {
 		if now.Add(maxSkew).Before(s.time) {
-			return errAccessDenied.saying("Request is not yet valid")
+			return errAccessDenied.saying("Request is not valid yet.")
 		}
 		if now.After(s.time.Add(s.expires)) {
 			return errExpiredToken

@@ -86,11 +86,11 @@ func (f *found) tellVersion(h http.Header) {
 // checkBucketTags allows what S3 allows on buckets.
 func checkBucketTags(tags map[string]string) error {
 	if len(tags) > 50 {
-		return errInvalidTag.saying("The TagSet has more than 50 tags")
+		return &failure{code: "BadRequest", status: 400, message: "Bucket tag count cannot be greater than 50"}
 	}
 	for name := range tags {
-		if name == "" || len(name) > 512 || len(tags[name]) > 1024 {
-			return errInvalidTag
+		if err := checkTag(name, tags[name]); err != nil {
+			return err
 		}
 	}
 	return nil

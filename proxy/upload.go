@@ -141,7 +141,7 @@ func (u *uploadRow) readChecksum(h http.Header) error {
 	}
 	a, ok := parseAlgorithm(name)
 	if !ok {
-		return errInvalidRequest.saying("Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]")
+		return errUnknownAlgorithm
 	}
 	u.Algorithm = a
 	switch u.Type {

@@ -82,7 +82,7 @@ type owner struct {
 	DisplayName string
 }
 
-func ownerOf(id *identity) *owner { return &owner{ID: id.owner, DisplayName: id.key.ID} }
+func ownerOf(id *identity) *owner { return &owner{ID: id.key.ID, DisplayName: id.key.ID} }
 
 // writeXML sends v as the whole answer.
 func writeXML(w http.ResponseWriter, status int, v any) error {
@@ -141,7 +141,7 @@ type errorBody struct {
 	Message    string
 	Key        *text  `xml:",omitempty"`
 	BucketName string `xml:",omitempty"`
-	Region     string `xml:",omitempty"` // that the client should have signed for
+	Fields     string `xml:",innerxml"`
 	Resource   text
 	RequestID  string `xml:"RequestId"`
 	HostID     string `xml:"HostId"`
@@ -179,8 +179,8 @@ func (p *Proxy) sendError(a *answer, rq *request, err error) *failure {
 		Code: f.code, Message: f.message, BucketName: rq.bucket,
 		Resource: newText(rq.URL.Path), RequestID: rq.id, HostID: rq.id,
 	}
-	if f.code == errAuthHeaderMalformed.code {
-		body.Region = p.region
+	for _, more := range f.fields {
+		body.Fields += "<" + more.name + ">" + newText(more.value).Escaped + "</" + more.name + ">"
 	}
 	if rq.key != "" {
 		key := newText(rq.key)
