@@ -56,7 +56,11 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) e
 	if err := sameStore(u.StateDir, profile); err != nil {
 		return err
 	}
-	key, err := a.getKey(ctx, profile, u.Vault, p)
+	stateDir := "" // there is no machine yet, and will be none if the password is wrong
+	if known {
+		stateDir = u.StateDir
+	}
+	key, err := a.getKey(ctx, profile, u.Vault, stateDir, p)
 	if err != nil {
 		return err
 	}
@@ -124,9 +128,9 @@ func sameStore(stateDir string, p keyring.Profile) error {
 }
 
 // getKey asks the vault or the owner for the key of the store of profile.
-func (a *app) getKey(ctx context.Context, profile keyring.Profile, v config.VaultClient, p *protection) (seal.Key, error) {
+func (a *app) getKey(ctx context.Context, profile keyring.Profile, v config.VaultClient, stateDir string, p *protection) (seal.Key, error) {
 	if p.digitsFile == "" && v.Fleet != "" {
-		return a.keyByPassword(ctx, profile, v, p)
+		return a.keyByPassword(ctx, profile, v, stateDir, p)
 	}
 	var text string
 	var err error
@@ -152,10 +156,9 @@ func (a *app) getKey(ctx context.Context, profile keyring.Profile, v config.Vaul
 	return key, err
 }
 
-// keyByPassword asks the vault. The state of the client lies nowhere: there is
-// no machine yet.
-func (a *app) keyByPassword(ctx context.Context, profile keyring.Profile, v config.VaultClient, p *protection) (seal.Key, error) {
-	c, err := a.openVault(v, "")
+// keyByPassword asks the vault, with the password of the file or from the terminal.
+func (a *app) keyByPassword(ctx context.Context, profile keyring.Profile, v config.VaultClient, stateDir string, p *protection) (seal.Key, error) {
+	c, err := a.openVault(v, stateDir)
 	if err != nil {
 		return seal.Key{}, err
 	}

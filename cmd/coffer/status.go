@@ -91,7 +91,7 @@ func (a *app) status(ctx context.Context) error {
 		return fmt.Errorf("asking the daemon: %w", err)
 	}
 	if u.Vault.Fleet != "" {
-		s.Vault = a.askVault(ctx, u.Vault)
+		s.Vault = a.askVault(ctx, u)
 	}
 	if a.json {
 		return a.printJSON(s)
@@ -108,9 +108,9 @@ func upstreamName(u config.Upstream) string {
 }
 
 // askVault spends no attempt. A vault that does not answer is part of the status.
-func (a *app) askVault(ctx context.Context, v config.VaultClient) *vaultState {
-	s := &vaultState{Account: v.Account}
-	c, err := a.openVault(v, "")
+func (a *app) askVault(ctx context.Context, u *config.User) *vaultState {
+	s := &vaultState{Account: u.Vault.Account}
+	c, err := a.openVault(u.Vault, u.StateDir)
 	if err != nil {
 		s.Error = err.Error()
 		return s
