@@ -19,30 +19,38 @@
 package backup
 
 import (
-	"context"
 	"errors"
-	"io"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"coffer/backup/report"
+	"coffer/backup/restore"
+	"coffer/backup/store"
 	"coffer/backup/tree"
 	"coffer/seal"
-	"coffer/upstream"
 )
 
-// Bucket is the storage beneath a repository, an upstream.Bucket or a mirror of
-// several. It need not be trusted: every answer is checked. Put must be atomic
-// and durable when it returns, List must give names in byte order, and absent
-// objects must be reported as upstream.ErrNotExist.
-type Bucket interface {
-	Put(ctx context.Context, name string, body io.Reader, size int64, o upstream.PutOptions) (upstream.Info, error)
-	Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, upstream.Info, error)
-	Head(ctx context.Context, name string) (upstream.Info, error)
-	List(ctx context.Context, prefix, after string, fn func(upstream.Info) error) error
-	Delete(ctx context.Context, name string) error
-}
+// Bucket is the storage beneath a repository: an upstream.Bucket, or less.
+type Bucket = store.Bucket
+
+// What runs tell, and how they are told to treat files that exist.
+type (
+	Statistics = report.Statistics
+	Progress   = report.Progress
+	FileError  = report.FileError
+	Report     = report.Report
+	Overwrite  = restore.Overwrite
+)
+
+// The modes of [RestoreOptions.Overwrite].
+const (
+	OverwriteChanged = restore.OverwriteChanged
+	OverwriteAlways  = restore.OverwriteAlways
+	OverwriteOlder   = restore.OverwriteOlder
+	OverwriteNever   = restore.OverwriteNever
+)
 
 // Config is what a repository needs to be opened. The zero value of every field
 // that is not marked as required works.
@@ -58,16 +66,16 @@ type Config struct {
 
 var (
 	// ErrNotExist means that there is no such repository, snapshot or path.
-	ErrNotExist = errors.New("backup: does not exist")
+	ErrNotExist = store.ErrNotExist
 	// ErrExists means that [Init] found a repository.
-	ErrExists = errors.New("backup: repository exists")
+	ErrExists = store.ErrExists
 	// ErrCorrupt means that an object upstream is not what was written; the
 	// error that wraps it names the object. Trying again does not help.
-	ErrCorrupt = errors.New("backup: object is corrupt")
+	ErrCorrupt = store.ErrCorrupt
 	// ErrAmbiguous means that an abbreviated snapshot id fits several.
 	ErrAmbiguous = errors.New("backup: snapshot id is ambiguous")
 	// ErrVersion means that the repository was written by a newer coffer.
-	ErrVersion = errors.New("backup: repository version is not known")
+	ErrVersion = store.ErrVersion
 )
 
 // Snapshot is the state of one source at one time.
@@ -91,21 +99,6 @@ type Snapshot struct {
 	writer writerRef         // who published it, and when in its chain
 }
 
-// Statistics counts what a snapshot holds and what its run did.
-type Statistics struct {
-	Files     int64 `json:"files"`     // regular files
-	Dirs      int64 `json:"dirs"`      //
-	Others    int64 `json:"others"`    // symlinks, devices, FIFOs
-	Bytes     int64 `json:"bytes"`     // of all regular files
-	New       int64 `json:"new"`       // files that the parent had not
-	Changed   int64 `json:"changed"`   // files that differ from the parent
-	Unchanged int64 `json:"unchanged"` // files that were not read
-	Read      int64 `json:"read"`      // bytes read from files
-	Added     int64 `json:"added"`     // bytes of new chunks, before compression
-	Uploaded  int64 `json:"uploaded"`  // bytes sent, sealed
-	Packs     int64 `json:"packs"`     // packs sent
-}
-
 // BackupOptions says what to back up. Source and Paths are required.
 type BackupOptions struct {
 	Source string   // name under which snapshots follow each other
@@ -127,46 +120,6 @@ type BackupOptions struct {
 
 	Progress func(Progress) // called a few times a second, never at the same time
 }
-
-// Progress is a running total.
-type Progress struct {
-	Phase    string    `json:"phase"` // "scan", "store", "finish"; "restore"; "check"
-	Started  time.Time `json:"started"`
-	Files    int64     `json:"files"`    // done
-	Bytes    int64     `json:"bytes"`    // done, of the files' sizes
-	AllFiles int64     `json:"allFiles"` // found so far; final once Counted
-	AllBytes int64     `json:"allBytes"` //
-	Counted  bool      `json:"counted"`  // AllFiles and AllBytes will not grow any more
-	Uploaded int64     `json:"uploaded"` // bytes sent, or fetched
-	Failed   int64     `json:"failed"`
-	Current  string    `json:"current"` // path at work
-}
-
-// FileError says what happened to one file.
-type FileError struct {
-	Path string `json:"path"`
-	Err  string `json:"error"`
-}
-
-// Report is the outcome of a run that reached its end. A run with an entry in
-// Failed is incomplete: what could be done is done (exit code 3 of the command).
-type Report struct {
-	Statistics
-	Failed   []FileError   `json:"failed"`   // not saved, or not restored
-	Warnings []FileError   `json:"warnings"` // done, but not in full: owner not set, file changed while it was read
-	Took     time.Duration `json:"took"`     // ns
-}
-
-// Overwrite says what Restore does with a file that is already there.
-type Overwrite int
-
-// The modes of [RestoreOptions.Overwrite].
-const (
-	OverwriteChanged Overwrite = iota // replace it unless size and modification time are the same
-	OverwriteAlways                   // replace it
-	OverwriteOlder                    // replace it if it is older than the snapshot's
-	OverwriteNever                    // keep it
-)
 
 // RestoreOptions says what to restore and where. Snapshot and To are required.
 type RestoreOptions struct {

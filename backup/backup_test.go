@@ -10,12 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"coffer/backup/store"
 	"coffer/seal"
 	"coffer/upstream"
 )
 
 // small parameters let a few megabytes make many chunks, segments and packs.
-var small = config{Min: 1 << 10, Normal: 4 << 10, Max: 16 << 10, Bits: [3]int{4, 9, 6}, PackSize: 64 << 10, Segment: 8 << 10}
+var small = store.Format{Min: 1 << 10, Normal: 4 << 10, Max: 16 << 10, Bits: [3]int{4, 9, 6}, PackSize: 64 << 10, Segment: 8 << 10}
 
 // fixture is a repository in a folder, and a tree to back up.
 type fixture struct {
@@ -80,7 +81,7 @@ func (f *fixture) write(name string, data []byte) {
 }
 
 // settle waits until the times of what was written are old enough to be trusted.
-func (f *fixture) settle() { time.Sleep(racy + 5*time.Millisecond) }
+func (f *fixture) settle() { time.Sleep(25 * time.Millisecond) }
 
 func (f *fixture) backup(opts ...func(*BackupOptions)) (*Snapshot, Report) {
 	f.tb.Helper()

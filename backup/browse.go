@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"coffer/backup/chunk"
+	"coffer/backup/store"
 	"coffer/backup/tree"
 )
 
@@ -37,7 +37,7 @@ func (r *Repo) find(ctx context.Context, s *Snapshot, name string) (tree.Entry, 
 		if e.Type != tree.Dir {
 			return e, fmt.Errorf("%q in snapshot %s: %w", name, s.ID[:8], ErrNotExist)
 		}
-		child, err := r.child(ctx, e.Subtree, part)
+		child, err := r.st.Child(ctx, e.Subtree, part)
 		if err != nil {
 			return e, fmt.Errorf("%q in snapshot %s: %w", name, s.ID[:8], err)
 		}
@@ -50,29 +50,6 @@ func (r *Repo) find(ctx context.Context, s *Snapshot, name string) (tree.Entry, 
 // called so.
 func split(name string) []string {
 	return strings.FieldsFunc(name, func(c rune) bool { return c == '/' })
-}
-
-// child finds a name in a directory, reading only the leaf that may have it.
-func (r *Repo) child(ctx context.Context, dir chunk.ID, name string) (tree.Entry, error) {
-	entries, leaves, err := r.node(ctx, dir)
-	if err != nil {
-		return tree.Entry{}, err
-	}
-	if leaves != nil {
-		n := 0
-		for n+1 < len(leaves) && leaves[n+1].First <= name {
-			n++
-		}
-		if entries, _, err = r.node(ctx, leaves[n].ID); err != nil {
-			return tree.Entry{}, err
-		}
-	}
-	for i := range entries {
-		if entries[i].Name == name {
-			return entries[i], nil
-		}
-	}
-	return tree.Entry{}, ErrNotExist
 }
 
 // Stat describes what lies at a path of the snapshot. Paths are relative to its
@@ -95,7 +72,7 @@ func (r *Repo) List(ctx context.Context, s *Snapshot, name string, fn func(Entry
 	if e.Type != tree.Dir {
 		return fn(entryOf(&e))
 	}
-	entries, err := r.dir(ctx, e.Subtree)
+	entries, err := r.st.Dir(ctx, e.Subtree)
 	if err != nil {
 		return err
 	}
@@ -131,7 +108,7 @@ func (r *Repo) walk(ctx context.Context, name string, e *tree.Entry, fn func(str
 	if e.Type != tree.Dir || e.Flags&tree.Missing != 0 {
 		return nil
 	}
-	entries, err := r.dir(ctx, e.Subtree)
+	entries, err := r.st.Dir(ctx, e.Subtree)
 	if err != nil {
 		return fmt.Errorf("directory %q: %w", name, err)
 	}
@@ -164,7 +141,7 @@ func (r *Repo) ReadFile(ctx context.Context, s *Snapshot, name string, off, n in
 	if e.Flags&tree.Missing != 0 {
 		return nil, fmt.Errorf("%q in snapshot %s could not be read when it was backed up: %w", name, s.ID[:8], ErrNotExist)
 	}
-	spans, err := r.spans(ctx, &e)
+	spans, err := r.st.Spans(ctx, &e)
 	if err != nil {
 		return nil, fmt.Errorf("%q in snapshot %s: %w", name, s.ID[:8], err)
 	}
@@ -175,75 +152,32 @@ func (r *Repo) ReadFile(ctx context.Context, s *Snapshot, name string, off, n in
 	return &fileReader{ctx: ctx, r: r, name: name, spans: spans, off: off, end: end}, nil
 }
 
-// span is a part of a file: a chunk of data, or a hole.
-type span struct {
-	off, n int64
-	id     chunk.ID
-	hole   bool
-}
-
-// spans lists the parts of a file in their order.
-func (r *Repo) spans(ctx context.Context, e *tree.Entry) ([]span, error) {
-	ids, err := r.fileIDs(ctx, e)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]span, 0, len(ids)+len(e.Holes))
-	holes := e.Holes
-	var at int64
-	for _, id := range ids {
-		for len(holes) > 0 && holes[0].Off == at {
-			out = append(out, span{off: at, n: holes[0].Len, hole: true})
-			at, holes = at+holes[0].Len, holes[1:]
-		}
-		loc, ok := r.lookup(id)
-		if !ok {
-			if err := r.refresh(ctx); err != nil {
-				return nil, err
-			}
-			if loc, ok = r.lookup(id); !ok {
-				return nil, r.missing(id)
-			}
-		}
-		out = append(out, span{off: at, n: int64(loc.Len), id: id})
-		at += int64(loc.Len)
-	}
-	for len(holes) > 0 && holes[0].Off == at {
-		out = append(out, span{off: at, n: holes[0].Len, hole: true})
-		at, holes = at+holes[0].Len, holes[1:]
-	}
-	if at != e.Size || len(holes) > 0 {
-		return nil, fmt.Errorf("content of %d bytes, want %d: %w", at, e.Size, ErrCorrupt)
-	}
-	return out, nil
-}
-
 // fileReader reads the spans of a file.
 type fileReader struct {
 	ctx      context.Context
 	r        *Repo
 	name     string
-	spans    []span
+	spans    []store.Span
 	off, end int64
 }
 
 func (f *fileReader) Read(p []byte) (int, error) {
-	for len(f.spans) > 0 && f.off >= f.spans[0].off+f.spans[0].n {
+	for len(f.spans) > 0 && f.off >= f.spans[0].Off+f.spans[0].Len {
 		f.spans = f.spans[1:]
 	}
 	if f.off >= f.end || len(f.spans) == 0 {
 		return 0, io.EOF
 	}
 	s := f.spans[0]
-	p = p[:min(int64(len(p)), f.end-f.off, s.off+s.n-f.off)]
-	if s.hole {
+	p = p[:min(int64(len(p)), f.end-f.off, s.Off+s.Len-f.off)]
+	if s.Hole {
 		clear(p)
 	} else {
-		data, err := f.r.chunkData(f.ctx, s.id, f.end-f.off > s.n)
+		data, err := f.r.st.Chunk(f.ctx, s.ID, f.end-f.off > s.Len)
 		if err != nil {
 			return 0, fmt.Errorf("%q: %w", f.name, err)
 		}
-		copy(p, data[f.off-s.off:])
+		copy(p, data[f.off-s.Off:])
 	}
 	f.off += int64(len(p))
 	return len(p), nil

@@ -16,6 +16,8 @@ import (
 
 	"coffer/backup/chunk"
 	"coffer/backup/pack"
+	"coffer/backup/report"
+	"coffer/backup/store"
 	"coffer/backup/tree"
 	"coffer/seal"
 	"coffer/upstream"
@@ -49,9 +51,7 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
 	if o.Of > 0 && (o.Part < 1 || o.Part > o.Of) {
 		return CheckReport{}, fmt.Errorf("checking: part %d of %d", o.Part, o.Of)
 	}
-	if o.Progress != nil {
-		defer tick(func() { o.Progress(c.progress()) })()
-	}
+	defer report.Every(o.Progress, c.progress)()
 	rep, err := c.run(ctx)
 	rep.Bytes = c.bytes.Load()
 	for _, name := range slices.Sorted(maps.Keys(c.problems)) {
@@ -72,11 +72,11 @@ func (c *checker) progress() Progress {
 }
 
 func (c *checker) run(ctx context.Context) (rep CheckReport, err error) {
-	if _, err := c.r.getDoc(ctx, configName); err != nil {
+	if _, err := c.r.st.GetDoc(ctx, store.ConfigName); err != nil {
 		if ctx.Err() != nil {
 			return rep, err
 		}
-		c.problem(configName, err)
+		c.problem(store.ConfigName, err)
 	}
 	table, indexes, err := c.indexes(ctx)
 	if err != nil {
@@ -103,7 +103,7 @@ func (c *checker) run(ctx context.Context) (rep CheckReport, err error) {
 	if len(c.o.Snapshots) > 0 {
 		snaps = c.o.Snapshots
 	}
-	if err := c.r.refresh(ctx); err != nil {
+	if err := c.r.st.Refresh(ctx); err != nil {
 		return rep, err
 	}
 	for _, s := range snaps {
@@ -127,24 +127,24 @@ func (c *checker) problem(object string, err error) *Problem {
 
 // indexes reads all index objects.
 func (c *checker) indexes(ctx context.Context) (*pack.Table, []*pack.Record, error) {
-	names, err := c.r.listNames(ctx, indexDir)
+	names, err := c.r.st.ListNames(ctx, store.IndexDir)
 	if err != nil {
 		return nil, nil, err
 	}
 	found := make([]*pack.Index, len(names))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(fetchers)
+	g.SetLimit(store.Fetchers)
 	for i, n := range names {
 		g.Go(func() error {
-			name := indexDir + n.String()
-			sealed, err := c.r.fetch(gctx, name)
+			name := store.IndexDir + n.String()
+			sealed, err := c.r.st.Fetch(gctx, name)
 			if err == nil {
 				c.bytes.Add(int64(len(sealed)))
-				found[i], err = c.r.parseIndex(name, sealed)
+				found[i], err = c.r.st.ParseIndex(name, sealed)
 			}
 			if err != nil && gctx.Err() == nil {
 				c.problem(name, err)
-				c.r.noteBroken(name, err)
+				c.r.st.NoteBroken(name, err)
 				return nil
 			}
 			return err
@@ -179,9 +179,9 @@ func (c *checker) indexes(ctx context.Context) (*pack.Table, []*pack.Record, err
 // listPacks compares what is there with what the index says.
 func (c *checker) listPacks(ctx context.Context, table *pack.Table, records []*pack.Record) (packs, unused int, err error) {
 	sizes := make(map[pack.Name]int64)
-	err = c.r.bucket.List(ctx, packDir, "", func(i upstream.Info) error {
+	err = c.r.bucket.List(ctx, store.PackDir, "", func(i upstream.Info) error {
 		n, err := pack.ParseName(path.Base(i.Name))
-		if err != nil || packName(n) != i.Name {
+		if err != nil || store.PackName(n) != i.Name {
 			return nil // a foreign object; listNames logs such
 		}
 		sizes[n] = i.Size
@@ -191,11 +191,11 @@ func (c *checker) listPacks(ctx context.Context, table *pack.Table, records []*p
 		return nil
 	})
 	if err != nil {
-		return 0, 0, fmt.Errorf("listing %s: %w", packDir, err)
+		return 0, 0, fmt.Errorf("listing %s: %w", store.PackDir, err)
 	}
 	for _, rec := range records {
 		size, ok := sizes[rec.Name]
-		name := packName(rec.Name)
+		name := store.PackName(rec.Name)
 		switch want := seal.SealedSize(int64(rec.Size)); {
 		case !ok:
 			c.problem(name, ErrNotExist)
@@ -229,13 +229,13 @@ func (c *checker) readPacks(ctx context.Context, records []*pack.Record) error {
 	}
 	c.all.Store(int64(len(todo)))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(2, c.r.workers))
+	g.SetLimit(max(2, c.r.st.Workers()))
 	for _, rec := range todo {
 		g.Go(func() error {
 			defer c.packs.Add(1)
 			err := c.readPack(gctx, rec)
 			if err != nil && gctx.Err() == nil {
-				c.problem(packName(rec.Name), err)
+				c.problem(store.PackName(rec.Name), err)
 				return nil
 			}
 			return err
@@ -246,16 +246,15 @@ func (c *checker) readPacks(ctx context.Context, records []*pack.Record) error {
 
 // readPack verifies one pack. If it is damaged it finds out which segments are.
 func (c *checker) readPack(ctx context.Context, rec *pack.Record) error {
-	name := packName(rec.Name)
-	size := seal.SealedSize(int64(rec.Size))
-	o, err := seal.OpenObject(ctx, c.r.source(name, size), size, c.r.keys, name)
+	name := store.PackName(rec.Name)
+	o, err := c.r.st.OpenPack(ctx, rec.Name, rec.Size)
 	if err != nil {
 		c.blame(rec, name)
-		return damaged(name, err)
+		return err
 	}
 	body, err := o.NewReader(ctx, 0, -1)
 	if err != nil {
-		return damaged(name, err)
+		return store.Damaged(name, err)
 	}
 	whole := c.segments(body, rec)
 	if whole == nil {
@@ -279,18 +278,18 @@ func (c *checker) readPack(ctx context.Context, rec *pack.Record) error {
 		}
 		at += int64(s.Stored)
 	}
-	return damaged(name, whole)
+	return store.Damaged(name, whole)
 }
 
 // segments reads and verifies the segments of a record.
 func (c *checker) segments(body io.Reader, rec *pack.Record) error {
-	z, h := pack.NewDecompressor(), chunk.NewHasher(c.r.config.Secret)
+	z, h := pack.NewDecompressor(), c.r.st.Hasher()
 	var stored, plain []byte
 	for i := range rec.Segments {
 		s := &rec.Segments[i]
 		stored = slices.Grow(stored[:0], int(s.Stored))[:s.Stored]
 		if _, err := io.ReadFull(body, stored); err != nil {
-			return noEOF(err)
+			return store.NoEOF(err)
 		}
 		c.bytes.Add(int64(s.Stored))
 		data := stored
@@ -345,14 +344,14 @@ func parseEnd(b []byte, size int64) (config []byte, rec *pack.Record, err error)
 
 // snapshots reads all snapshots; those that do not open are problems.
 func (c *checker) snapshots(ctx context.Context) ([]*Snapshot, error) {
-	names, err := c.r.listNames(ctx, snapshotDir)
+	names, err := c.r.st.ListNames(ctx, store.SnapshotDir)
 	if err != nil {
 		return nil, err
 	}
 	var out []*Snapshot
 	for _, n := range names {
-		name := snapshotDir + n.String()
-		sealed, err := c.r.fetch(ctx, name)
+		name := store.SnapshotDir + n.String()
+		sealed, err := c.r.st.Fetch(ctx, name)
 		var s *Snapshot
 		if err == nil {
 			s, err = c.r.parseSnapshot(n, sealed)
@@ -371,7 +370,7 @@ func (c *checker) snapshots(ctx context.Context) ([]*Snapshot, error) {
 
 func (c *checker) heads(ctx context.Context) ([]string, error) {
 	// A snapshot that does not open is damaged, not taken back: its name is there.
-	names, err := c.r.listNames(ctx, snapshotDir)
+	names, err := c.r.st.ListNames(ctx, store.SnapshotDir)
 	if err != nil {
 		return nil, err
 	}
@@ -392,10 +391,10 @@ func (c *checker) walk(ctx context.Context, snap, name string, e *tree.Entry) (c
 		return true, nil
 	}
 	if object, bad := c.bad[e.Subtree]; bad {
-		c.touch(object, errNoChunk, snap+"/"+name)
+		c.touch(object, store.ErrNoChunk, snap+"/"+name)
 		return false, nil
 	}
-	entries, err := c.r.dir(ctx, e.Subtree)
+	entries, err := c.r.st.Dir(ctx, e.Subtree)
 	if err != nil {
 		if ctx.Err() != nil {
 			return false, err
@@ -429,7 +428,7 @@ func (c *checker) walk(ctx context.Context, snap, name string, e *tree.Entry) (c
 }
 
 func (c *checker) file(ctx context.Context, name string, e *tree.Entry) (clean bool, err error) {
-	ids, err := c.r.fileIDs(ctx, e)
+	ids, err := c.r.st.FileIDs(ctx, e)
 	if err != nil {
 		if ctx.Err() != nil {
 			return false, err
@@ -440,10 +439,10 @@ func (c *checker) file(ctx context.Context, name string, e *tree.Entry) (clean b
 	clean = true
 	for _, id := range ids {
 		if object, bad := c.bad[id]; bad {
-			c.touch(object, errNoChunk, name)
+			c.touch(object, store.ErrNoChunk, name)
 			clean = false
-		} else if _, ok := c.r.lookup(id); !ok {
-			c.touch(indexDir, c.r.missing(id), name)
+		} else if _, ok := c.r.st.Lookup(id); !ok {
+			c.touch(store.IndexDir, c.r.st.Missing(id), name)
 			clean = false
 		}
 	}
@@ -452,10 +451,10 @@ func (c *checker) file(ctx context.Context, name string, e *tree.Entry) (clean b
 
 // objectOf names the object that a chunk lies in, or should be described by.
 func (c *checker) objectOf(id chunk.ID) string {
-	if loc, ok := c.r.lookup(id); ok {
-		return packName(c.r.packInfo(loc.Pack).Name)
+	if loc, ok := c.r.st.Lookup(id); ok {
+		return store.PackName(c.r.st.Pack(loc.Pack).Name)
 	}
-	return indexDir
+	return store.IndexDir
 }
 
 func (c *checker) touch(object string, err error, name string) {

@@ -10,15 +10,12 @@ import (
 	"os/user"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"coffer/backup/tree"
-	"coffer/seal"
-	"coffer/upstream"
+	"coffer/backup/scan"
 )
 
 // ErrBusy means that another process backs up the same source from this machine.
@@ -47,7 +44,7 @@ func (o *BackupOptions) fill() (err error) {
 	if o.Source == "" {
 		return errors.New("source has no name")
 	}
-	if o.Paths, err = absolute(o.Paths); err != nil {
+	if o.Paths, err = scan.Absolute(o.Paths); err != nil {
 		return err
 	}
 	if o.Host == "" {
@@ -86,38 +83,51 @@ func (r *Repo) backup(ctx context.Context, o *BackupOptions) (*Snapshot, Report,
 		return nil, Report{}, err
 	}
 	defer unlock()
-	if err := r.refresh(ctx); err != nil {
+	if err := r.st.Refresh(ctx); err != nil {
 		return nil, Report{}, err
 	}
 	all, err := r.Snapshots(ctx)
 	if err != nil { // one that is damaged must not keep new ones from being made
-		if len(all) == 0 && ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return nil, Report{}, err
 		}
 		r.log.Warn("a snapshot cannot be read", zap.Error(err))
 	}
 	parent := parentOf(all, o)
-	n := r.newRun(o)
-	defer n.prev.close()
-	top, err := n.store(ctx, parent)
-	rep := Report{Statistics: n.statistics(), Failed: n.failures, Warnings: n.warnings}
+	res, err := scan.Run(ctx, r.st, r.scanOptions(o, parent))
 	if err != nil {
-		n.next.abort()
-		n.journal.close(false)
-		return nil, rep, err
+		res.Abort()
+		return nil, res.Report, err
 	}
-	snap, err := n.publish(ctx, top, parent, all)
-	n.journal.close(err == nil && !o.DryRun)
-	n.countFiles()
-	return snap, rep, err
+	r.metrics.count(&res.Report)
+	s, err := r.publish(ctx, o, res, parent, all)
+	if err != nil || o.DryRun {
+		res.Abort()
+		return s, res.Report, err
+	}
+	if err := res.Commit(); err != nil {
+		r.log.Warn("directories could not be cached: the next run fetches them", zap.Error(err))
+	}
+	return s, res.Report, nil
+}
+
+func (r *Repo) scanOptions(o *BackupOptions, parent *Snapshot) scan.Options {
+	so := scan.Options{Paths: o.Paths, Exclude: o.Exclude, ExcludeFiles: o.ExcludeFiles, ExcludeCaches: o.ExcludeCaches,
+		ExcludeLarger: o.ExcludeLarger, ExcludeDir: r.st.CacheFile(), OneFileSystem: o.OneFileSystem, NoCompress: o.NoCompress,
+		Rescan: o.Rescan, DryRun: o.DryRun, Trees: r.st.CacheFile("trees", o.key()),
+		Journal: r.st.CacheFile("journal-" + o.key()), Log: r.log, Progress: o.Progress}
+	if parent != nil {
+		so.Parent = &parent.root
+	}
+	return so
 }
 
 // lockSource keeps other processes from writing the same journal.
 func (r *Repo) lockSource(key string) (unlock func(), err error) {
-	if r.cache == "" {
+	if r.st.CacheFile() == "" {
 		return func() {}, nil
 	}
-	f, err := os.OpenFile(r.cacheFile("lock-"+key), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(r.st.CacheFile("lock-"+key), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking the source: %w", err)
 	}
@@ -139,114 +149,29 @@ func parentOf(all []*Snapshot, o *BackupOptions) *Snapshot {
 	return nil
 }
 
-func (r *Repo) newRun(o *BackupOptions) *run {
-	n := &run{r: r, o: o, started: time.Now(), uids: make(map[uint32]string), gids: make(map[uint32]string)}
-	trees, journal := "", ""
-	if r.cache != "" {
-		trees, journal = r.cacheFile("trees", o.key()), r.cacheFile("journal-"+o.key())
-		var st unix.Stat_t
-		if unix.Stat(r.cache, &st) == nil {
-			n.ownDev, n.ownIno = st.Dev, st.Ino
-		}
-	}
-	n.prev = r.openPrevious(trees)
-	if o.DryRun {
-		trees, journal = "", ""
-	}
-	n.next = newTreeWriter(trees)
-	n.journal = r.openJournal(journal)
-	return n
-}
-
-// store walks, reads and stores everything, and returns the top directory.
-func (n *run) store(ctx context.Context, parent *Snapshot) (*dirNode, error) {
-	n.s = n.r.newStore(ctx, n.o.DryRun, n.journal.pack)
-	n.ctx = n.s.ctx
-	if n.o.Progress != nil {
-		defer tick(func() { n.o.Progress(n.progress("store")) })()
-	}
-	n.s.fail(n.resume())
-	tasks := make(chan task, 256)
-	var readers sync.WaitGroup
-	for range max(2, n.r.workers) {
-		readers.Go(func() { n.s.fail(n.newReader().loop(tasks)) })
-	}
-	var prev *tree.Entry
-	if parent != nil {
-		prev = &parent.root
-	}
-	sc := &scanner{run: n, tasks: tasks, buf: make([]byte, 32<<10), ids: make(map[uint64]uint64)}
-	top, err := sc.scan(n.o.Paths, prev)
-	n.counted.Store(true)
-	n.s.fail(err)
-	close(tasks)
-	readers.Wait()
-	if err := n.s.finish(); err != nil {
-		return nil, err
-	}
-	return top, nil
-}
-
-// resume takes in the packs that a killed run has stored and no index knows.
-func (n *run) resume() error {
-	for _, rec := range n.journal.packs {
-		n.r.mu.RLock()
-		_, known := n.r.table.Number(rec.Name)
-		n.r.mu.RUnlock()
-		if known {
-			continue
-		}
-		info, err := n.r.bucket.Head(n.ctx, packName(rec.Name))
-		if errors.Is(err, upstream.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("looking for %s: %w", packName(rec.Name), err)
-		}
-		if info.Size == seal.SealedSize(int64(rec.Size)) {
-			n.s.landed(rec)
-		}
-	}
-	return nil
-}
-
 // publish writes the snapshot, unless nothing has changed and that is wanted so.
-func (n *run) publish(ctx context.Context, top *dirNode, parent *Snapshot, all []*Snapshot) (*Snapshot, error) {
-	n.ownerNames()
-	o := n.o
+func (r *Repo) publish(ctx context.Context, o *BackupOptions, res *scan.Result, parent *Snapshot, all []*Snapshot) (*Snapshot, error) {
 	s := &Snapshot{Time: o.Time.UTC(), End: time.Now().UTC(), Host: o.Host, User: o.User, Source: o.Source, Paths: o.Paths,
-		Tags: o.Tags, Program: "coffer", Stats: n.statistics(), Partial: n.partial, root: top.top, users: n.uids, groups: n.gids}
+		Tags: o.Tags, Program: "coffer", Stats: res.Report.Statistics, Partial: res.Partial,
+		root: res.Root, users: res.Users, groups: res.Groups}
 	if o.DryRun {
-		n.next.abort()
 		return s, nil
 	}
 	if parent != nil {
 		s.Parent = parent.ID
 		if o.SkipUnchanged && parent.root.Subtree == s.root.Subtree && parent.root.Mode == s.root.Mode {
-			return parent, n.next.commit()
+			return parent, nil
 		}
 	}
 	var err error
-	if s.writer, err = n.r.writerID(); err != nil {
+	if s.writer, err = r.writerID(); err != nil {
 		return nil, err
 	}
-	if err := n.r.publishSnapshot(ctx, s); err != nil {
+	if err := r.publishSnapshot(ctx, s); err != nil {
 		return nil, err
 	}
-	if err := n.r.publishHead(ctx, append(all, s), nil); err != nil {
-		n.r.log.Warn("the head could not be written: the next run says it", zap.Error(err))
-	}
-	if err := n.next.commit(); err != nil {
-		n.r.log.Warn("directories could not be cached: the next run fetches them", zap.Error(err))
+	if err := r.publishHead(ctx, append(all, s), nil); err != nil {
+		r.log.Warn("the head could not be written: the next run says it", zap.Error(err))
 	}
 	return s, nil
-}
-
-func (n *run) countFiles() {
-	c := n.r.metrics.files
-	c.WithLabelValues("new").Add(float64(n.fresh.Load()))
-	c.WithLabelValues("changed").Add(float64(n.changed.Load()))
-	c.WithLabelValues("unchanged").Add(float64(n.unchangedFiles.Load()))
-	n.r.metrics.read.Add(float64(n.read.Load()))
-	n.r.metrics.added.Add(float64(n.s.added.Load()))
 }

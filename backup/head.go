@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"coffer/backup/pack"
+	"coffer/backup/store"
 	"coffer/internal/durable"
 	"coffer/upstream"
 )
@@ -55,11 +56,11 @@ type seenHead struct {
 }
 
 func headName(writer pack.Name, seq uint64) string {
-	return fmt.Sprintf("%s%s-%016x", headDir, writer, seq)
+	return fmt.Sprintf("%s%s-%016x", store.HeadDir, writer, seq)
 }
 
 func parseHeadName(object string) (writer pack.Name, seq uint64, err error) {
-	w, n, ok := strings.Cut(strings.TrimPrefix(object, headDir), "-")
+	w, n, ok := strings.Cut(strings.TrimPrefix(object, store.HeadDir), "-")
 	if !ok || len(n) != 16 {
 		return writer, 0, fmt.Errorf("%q is no head", object)
 	}
@@ -74,11 +75,11 @@ func parseHeadName(object string) (writer pack.Name, seq uint64, err error) {
 // cache folder, and keeps what fn made of it.
 func (r *Repo) withState(fn func(*localState) error) error {
 	st := &localState{}
-	if r.cache == "" {
-		st.Writer = newName()
+	if r.st.CacheFile() == "" {
+		st.Writer = store.NewName()
 		return fn(st)
 	}
-	lock, err := os.OpenFile(r.cacheFile("state.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(r.st.CacheFile("state.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("locking the local state: %w", err)
 	}
@@ -86,16 +87,16 @@ func (r *Repo) withState(fn func(*localState) error) error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("locking the local state: %w", err)
 	}
-	raw, err := os.ReadFile(r.cacheFile("state"))
+	raw, err := os.ReadFile(r.st.CacheFile("state"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("reading the local state: %w", err)
 	}
-	if err == nil && decoding.Unmarshal(raw, st) != nil {
+	if err == nil && store.Decoding.Unmarshal(raw, st) != nil {
 		r.log.Warn("the local state is damaged: a rollback before now will not be noticed")
 		st = &localState{}
 	}
 	if st.Writer == [16]byte{} {
-		st.Writer = newName()
+		st.Writer = store.NewName()
 	}
 	if st.Seen == nil {
 		st.Seen = make(map[string]seenHead)
@@ -103,10 +104,10 @@ func (r *Repo) withState(fn func(*localState) error) error {
 	if err := fn(st); err != nil {
 		return err
 	}
-	if raw, err = encoding.Marshal(st); err != nil {
+	if raw, err = store.Encoding.Marshal(st); err != nil {
 		return fmt.Errorf("encoding the local state: %w", err)
 	}
-	return durable.WriteFile(r.cacheFile("state"), raw, 0o600)
+	return durable.WriteFile(r.st.CacheFile("state"), raw, 0o600)
 }
 
 // publishHead says which snapshots of this writer exist, and which of anyone it
@@ -130,11 +131,11 @@ func (r *Repo) publishHead(ctx context.Context, all []*Snapshot, forgotten []*Sn
 		h.Forgotten = st.Forgotten
 		for {
 			h.Seq, h.Previous = st.Seq+1, st.Previous
-			raw, err := encoding.Marshal(&h)
+			raw, err := store.Encoding.Marshal(&h)
 			if err != nil {
 				return fmt.Errorf("encoding a head: %w", err)
 			}
-			sealed, err := r.putDoc(ctx, headName(st.Writer, h.Seq), raw)
+			sealed, err := r.st.PutDoc(ctx, headName(st.Writer, h.Seq), raw)
 			if errors.Is(err, upstream.ErrExists) { // its answer was lost, or the state is old
 				st.Seq++
 				st.Previous = nil
@@ -181,9 +182,9 @@ func (r *Repo) readHeads(ctx context.Context) (*seenHeads, error) {
 	x := &seenHeads{newest: make(map[pack.Name]uint64), heads: make(map[string]*head), hashes: make(map[string][]byte),
 		forgotten: make(map[[16]byte]bool)}
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(fetchers)
+	g.SetLimit(store.Fetchers)
 	var mu sync.Mutex
-	err := r.bucket.List(gctx, headDir, "", func(i upstream.Info) error {
+	err := r.bucket.List(gctx, store.HeadDir, "", func(i upstream.Info) error {
 		w, seq, err := parseHeadName(i.Name)
 		if err != nil {
 			r.log.Warn("a foreign object lies in the repository", zap.String("object", i.Name))
@@ -207,7 +208,7 @@ func (r *Repo) readHeads(ctx context.Context) (*seenHeads, error) {
 		err = gerr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", headDir, err)
+		return nil, fmt.Errorf("reading %s: %w", store.HeadDir, err)
 	}
 	for _, h := range x.heads {
 		for _, n := range h.Forgotten {
@@ -270,16 +271,16 @@ func (r *Repo) rollbacks(ctx context.Context, snapshots []pack.Name) (found []st
 }
 
 func (r *Repo) readHead(ctx context.Context, name string) (*head, []byte, error) {
-	sealed, err := r.fetch(ctx, name)
+	sealed, err := r.st.Fetch(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
-	raw, err := r.openDoc(name, sealed)
+	raw, err := r.st.OpenDoc(name, sealed)
 	if err != nil {
 		return nil, nil, err
 	}
 	h := &head{}
-	if err := decoding.Unmarshal(raw, h); err != nil {
+	if err := store.Decoding.Unmarshal(raw, h); err != nil {
 		return nil, nil, fmt.Errorf("reading %s: %w: %w", name, ErrCorrupt, err)
 	}
 	if h.Version != headVersion {

@@ -29,3 +29,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		problems: counter("check_problems_total", "Damaged or missing objects found by checks."),
 	}
 }
+
+// count takes in what a run has done.
+func (m *metrics) count(r *Report) {
+	m.files.WithLabelValues("new").Add(float64(r.New))
+	m.files.WithLabelValues("changed").Add(float64(r.Changed))
+	m.files.WithLabelValues("unchanged").Add(float64(r.Unchanged))
+	m.files.WithLabelValues("unreadable").Add(float64(len(r.Failed)))
+	m.read.Add(float64(r.Read))
+	m.added.Add(float64(r.Added))
+	m.uploaded.Add(float64(r.Uploaded))
+}

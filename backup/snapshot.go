@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -13,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"coffer/backup/pack"
+	"coffer/backup/store"
 	"coffer/backup/tree"
-	"coffer/internal/durable"
 )
 
 // writerRef is the place of a snapshot in the chain of its writer.
@@ -47,9 +46,9 @@ type snapshotDoc struct {
 
 const snapshotVersion = 1
 
-// fields lists the numbers in the order in which they are stored; new ones are
+// statFields lists the numbers in the order in which they are stored; new ones are
 // added at the end.
-func (s *Statistics) fields() []*int64 {
+func statFields(s *Statistics) []*int64 {
 	return []*int64{&s.Files, &s.Dirs, &s.Others, &s.Bytes, &s.New, &s.Changed, &s.Unchanged,
 		&s.Read, &s.Added, &s.Uploaded, &s.Packs}
 }
@@ -64,22 +63,19 @@ func (s *Snapshot) encode() ([]byte, error) {
 	if n, err := pack.ParseName(s.Parent); err == nil {
 		d.Parent = n[:]
 	}
-	for _, f := range s.Stats.fields() {
+	for _, f := range statFields(&s.Stats) {
 		d.Stats = append(d.Stats, *f)
 	}
-	b, err := encoding.Marshal(&d)
+	b, err := store.Encoding.Marshal(&d)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a snapshot: %w", err)
 	}
 	return b, nil
 }
 
-// utf8 makes a string fit for a CBOR text.
-func utf8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
-
 func decodeSnapshot(n pack.Name, b []byte) (*Snapshot, error) {
 	var d snapshotDoc
-	if err := decoding.Unmarshal(b, &d); err != nil {
+	if err := store.Decoding.Unmarshal(b, &d); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if d.Version != snapshotVersion {
@@ -98,7 +94,7 @@ func decodeSnapshot(n pack.Name, b []byte) (*Snapshot, error) {
 	if len(d.Parent) == len(n) {
 		s.Parent = pack.Name(d.Parent).String()
 	}
-	for i, f := range s.Stats.fields() {
+	for i, f := range statFields(&s.Stats) {
 		if i < len(d.Stats) {
 			*f = d.Stats[i]
 		}
@@ -109,14 +105,14 @@ func decodeSnapshot(n pack.Name, b []byte) (*Snapshot, error) {
 // Snapshots returns all snapshots, oldest first. One that cannot be read is an
 // error that names it; the others are returned beside the error.
 func (r *Repo) Snapshots(ctx context.Context) ([]*Snapshot, error) {
-	names, err := r.listNames(ctx, snapshotDir)
+	names, err := r.st.ListNames(ctx, store.SnapshotDir)
 	if err != nil {
 		return nil, err
 	}
 	found := make([]*Snapshot, len(names))
 	errs := make([]error, len(names))
 	var g errgroup.Group
-	g.SetLimit(fetchers)
+	g.SetLimit(store.Fetchers)
 	for i, n := range names {
 		g.Go(func() error {
 			found[i], errs[i] = r.snapshot(ctx, n)
@@ -128,7 +124,7 @@ func (r *Repo) Snapshots(ctx context.Context) ([]*Snapshot, error) {
 	slices.SortFunc(found, func(a, b *Snapshot) int {
 		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID))
 	})
-	r.dropCachedIn("snapshots", names)
+	r.st.KeepOnly("snapshots", names)
 	for _, err := range errs {
 		if err != nil {
 			return found, err
@@ -139,45 +135,34 @@ func (r *Repo) Snapshots(ctx context.Context) ([]*Snapshot, error) {
 
 // snapshot reads one, from the cache if it is there: snapshots never change.
 func (r *Repo) snapshot(ctx context.Context, n pack.Name) (*Snapshot, error) {
-	name := snapshotDir + n.String()
-	if r.cache != "" {
-		if sealed, err := os.ReadFile(r.cacheFile("snapshots", n.String())); err == nil {
-			if s, err := r.parseSnapshot(n, sealed); err == nil {
-				return s, nil
-			}
+	name := store.SnapshotDir + n.String()
+	if sealed, ok := r.st.Kept("snapshots", n); ok {
+		if s, err := r.parseSnapshot(n, sealed); err == nil {
+			return s, nil
 		}
 	}
-	sealed, err := r.fetch(ctx, name)
+	sealed, err := r.st.Fetch(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	s, err := r.parseSnapshot(n, sealed)
 	if err == nil {
-		r.keepSnapshot(n, sealed)
+		r.st.Keep("snapshots", n, sealed)
 	}
 	return s, err
 }
 
 func (r *Repo) parseSnapshot(n pack.Name, sealed []byte) (*Snapshot, error) {
-	name := snapshotDir + n.String()
-	plain, err := r.openDoc(name, sealed)
+	name := store.SnapshotDir + n.String()
+	plain, err := r.st.OpenDoc(name, sealed)
 	if err != nil {
 		return nil, err
 	}
 	s, err := decodeSnapshot(n, plain)
 	if err != nil {
-		return nil, damaged(name, err)
+		return nil, store.Damaged(name, err)
 	}
 	return s, nil
-}
-
-func (r *Repo) keepSnapshot(n pack.Name, sealed []byte) {
-	if r.cache == "" {
-		return
-	}
-	if err := durable.WriteFile(r.cacheFile("snapshots", n.String()), sealed, 0o600); err != nil {
-		r.log.Warn("a snapshot could not be cached", zap.Error(err))
-	}
 }
 
 // Find returns the snapshot that id names: the beginning of its ID, or "latest"
@@ -212,16 +197,16 @@ func (r *Repo) Find(ctx context.Context, id, source string) (*Snapshot, error) {
 
 // publishSnapshot writes s and gives it its ID: from then on it is acknowledged.
 func (r *Repo) publishSnapshot(ctx context.Context, s *Snapshot) error {
-	n := newName()
+	n := store.NewName()
 	s.ID = n.String()
 	b, err := s.encode()
 	if err != nil {
 		return err
 	}
-	sealed, err := r.putDoc(ctx, snapshotDir+n.String(), b)
+	sealed, err := r.st.PutDoc(ctx, store.SnapshotDir+n.String(), b)
 	if err != nil {
 		return err
 	}
-	r.keepSnapshot(n, sealed)
+	r.st.Keep("snapshots", n, sealed)
 	return nil
 }

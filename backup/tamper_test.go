@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"coffer/backup/store"
 	"coffer/upstream"
 )
 
@@ -172,7 +173,7 @@ func TestRollback(t *testing.T) {
 		t.Errorf("all of the last run was taken back: %+v, %v", rep, err)
 	}
 	for name, b := range after {
-		if name != snapshotDir+s.ID {
+		if name != store.SnapshotDir+s.ID {
 			f.put(name, b)
 		}
 	}
@@ -192,7 +193,7 @@ func TestWrongKey(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "another backup key") {
 		t.Errorf("wrong key: %v", err)
 	}
-	must(t, f.bucket.Delete(t.Context(), configName))
+	must(t, f.bucket.Delete(t.Context(), store.ConfigName))
 	if _, err = Open(t.Context(), f.conf); err == nil || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("no repository: %v", err)
 	}

@@ -1,4 +1,4 @@
-package backup
+package store
 
 import (
 	"bytes"
@@ -29,13 +29,13 @@ func (w *sliceWriter) Write(p []byte) (int, error) {
 }
 
 // newPack begins a pack in buf, or in a new buffer if that is nil.
-func (r *Repo) newPack(buf []byte) (*openPack, error) {
+func (s *Store) newPack(buf []byte) (*openPack, error) {
 	if buf == nil {
-		most := pack.Padded(r.config.PackSize + r.config.PackSize/64)
+		most := pack.Padded(s.format.PackSize + s.format.PackSize/64)
 		buf = make([]byte, 0, seal.SealedSize(int64(most)))
 	}
-	p := &openPack{record: &pack.Record{Name: newName()}, out: sliceWriter{buf[:0]}}
-	w, err := seal.NewWriter(&p.out, r.keys, seal.Options{Name: packName(p.record.Name)})
+	p := &openPack{record: &pack.Record{Name: NewName()}, out: sliceWriter{buf[:0]}}
+	w, err := seal.NewWriter(&p.out, s.keys, seal.Options{Name: PackName(p.record.Name)})
 	if err != nil {
 		return nil, fmt.Errorf("sealing a pack: %w", err)
 	}
@@ -65,9 +65,9 @@ func (p *openPack) close(config []byte) ([]byte, error) {
 	return p.out.b, nil
 }
 
-func (r *Repo) putPack(ctx context.Context, n pack.Name, sealed []byte) error {
-	name := packName(n)
-	if _, err := r.bucket.Put(ctx, name, bytes.NewReader(sealed), int64(len(sealed)), upstream.PutOptions{}); err != nil {
+func (s *Store) putPack(ctx context.Context, n pack.Name, sealed []byte) error {
+	name := PackName(n)
+	if _, err := s.bucket.Put(ctx, name, bytes.NewReader(sealed), int64(len(sealed)), upstream.PutOptions{}); err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	return nil

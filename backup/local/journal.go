@@ -1,4 +1,4 @@
-package backup
+package local
 
 import (
 	"bufio"
@@ -14,15 +14,15 @@ import (
 	"coffer/backup/tree"
 )
 
-// The journal of a run says what has been stored since the last index object,
-// and the contents of the files read so far, so that the run after one that was
-// killed reads nothing twice. It ends with the run. Records are
+// Journal says what a run has stored since its last index object, and the
+// contents of the files it has read, so that the run after one that was killed
+// reads nothing twice. It ends with the run. Records are
 //
 //	kind 1 ('P' a pack's record, 'F' path and entry), length 4, CRC-32C 4, body
 //
 // and what follows the first torn one does not count.
-type journal struct {
-	r    *Repo
+type Journal struct {
+	log  *zap.Logger
 	path string // empty: nothing is kept
 
 	data  []byte           // of the killed run, mapped
@@ -43,9 +43,9 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// openJournal reads what a killed run left, and appends from there on.
-func (r *Repo) openJournal(path string) *journal {
-	j := &journal{r: r, path: path, at: make(map[uint64]int64)}
+// OpenJournal reads what a killed run left, and appends from there on.
+func OpenJournal(path string, log *zap.Logger) *Journal {
+	j := &Journal{log: log, path: path, at: make(map[uint64]int64)}
 	if path == "" {
 		return j
 	}
@@ -57,7 +57,7 @@ func (r *Repo) openJournal(path string) *journal {
 		}
 	}
 	if j.err != nil {
-		r.log.Warn("the journal cannot be written: a killed run would begin anew", zap.Error(j.err))
+		log.Warn("the journal cannot be written: a killed run would begin anew", zap.Error(j.err))
 		return j
 	}
 	j.w = bufio.NewWriterSize(j.f, 64<<10)
@@ -65,7 +65,7 @@ func (r *Repo) openJournal(path string) *journal {
 }
 
 // scan finds the records and returns where the first torn one begins.
-func (j *journal) scan() int64 {
+func (j *Journal) scan() int64 {
 	at := 0
 	for {
 		kind, body, next := record(j.data, at)
@@ -108,8 +108,11 @@ func hashPath(p string) uint64 {
 	return h.Sum64()
 }
 
-// find returns what the killed run knew of a file.
-func (j *journal) find(path string) *tree.Entry {
+// Packs returns what the killed run had stored since its last index object.
+func (j *Journal) Packs() []*pack.Record { return j.packs }
+
+// Find returns what the killed run knew of a file.
+func (j *Journal) Find(path string) *tree.Entry {
 	if len(j.at) == 0 {
 		return nil
 	}
@@ -129,8 +132,8 @@ func (j *journal) find(path string) *tree.Entry {
 	return &entries[0]
 }
 
-// file notes the content of a file.
-func (j *journal) file(path string, e *tree.Entry) {
+// File notes the content of a file.
+func (j *Journal) File(path string, e *tree.Entry) {
 	if j.w == nil {
 		return
 	}
@@ -139,10 +142,10 @@ func (j *journal) file(path string, e *tree.Entry) {
 	j.append(kindFile, append(b, tree.One(e)...), false)
 }
 
-// pack notes a pack that is durable upstream, and writes out all before it.
-func (j *journal) pack(r *pack.Record) { j.append(kindPack, r.Append(nil), true) }
+// Pack notes a pack that is durable upstream, and writes out all before it.
+func (j *Journal) Pack(r *pack.Record) { j.append(kindPack, r.Append(nil), true) }
 
-func (j *journal) append(kind byte, body []byte, flush bool) {
+func (j *Journal) append(kind byte, body []byte, flush bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.w == nil {
@@ -159,12 +162,12 @@ func (j *journal) append(kind byte, body []byte, flush bool) {
 	}
 	if err != nil && j.err == nil { // a full disk: the run goes on without
 		j.err = err
-		j.r.log.Warn("the journal cannot be written: a killed run would begin anew", zap.Error(err))
+		j.log.Warn("the journal cannot be written: a killed run would begin anew", zap.Error(err))
 	}
 }
 
-// close ends the journal. After a run that reached its end it is not needed.
-func (j *journal) close(finished bool) {
+// Close ends the journal. After a run that reached its end it is not needed.
+func (j *Journal) Close(finished bool) {
 	unmap(j.data)
 	if j.f == nil {
 		return

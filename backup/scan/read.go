@@ -1,4 +1,4 @@
-package backup
+package scan
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 
 	"coffer/backup/chunk"
 	"coffer/backup/posix"
+	"coffer/backup/store"
 	"coffer/backup/tree"
 )
 
@@ -23,11 +24,12 @@ type reader struct {
 	*run
 	cut    *chunk.Cutter
 	window []byte
-	small  [2]*job // segments of small files: those that compress, those that do not
+	small  [2]*store.Job // segments of small files: those that compress, those that do not
 }
 
 func (n *run) newReader() *reader {
-	return &reader{run: n, cut: n.r.cutter.Clone(), window: make([]byte, 0, 2*n.r.config.Max)}
+	cut := n.st.Cutter()
+	return &reader{run: n, cut: cut, window: make([]byte, 0, 2*cut.Params().Max)}
 }
 
 // loop reads what is asked for. After an error it only releases what it gets.
@@ -42,7 +44,7 @@ func (r *reader) loop(tasks <-chan task) error {
 	}
 	for _, j := range r.small {
 		if err == nil && j != nil {
-			err = r.s.submit(j)
+			err = r.w.Submit(j)
 		}
 	}
 	return err
@@ -84,14 +86,15 @@ func (r *reader) file(t task) error {
 		}
 		r.describe(e, &after, size)
 		if e.Xattrs, err = posix.Xattrs(fd); err != nil {
-			r.warn(path, err)
+			r.log.Warn(path, err)
 		}
 		if changed {
 			e.Flags |= tree.Changed
-			r.warn(path, errors.New("changed while it was read"))
+			r.unstable.Store(true)
+			r.log.Warn(path, errors.New("changed while it was read"))
 		}
 		c.valid = true
-		return c.chunkDone()
+		return c.ChunkDone()
 	}
 }
 
@@ -120,7 +123,7 @@ func (r *reader) unreadable(t task, path string, err error) error {
 	} else {
 		e.Flags |= tree.Missing
 		e.Size = 0
-		r.failed(path, err)
+		r.log.Failed(path, err)
 	}
 	r.allFiles.Add(-1)
 	return t.n.childDone()
@@ -188,19 +191,19 @@ func (r *reader) readSmall(t task, fd int, size int64) (*content, int64, error) 
 		kind = 1
 	}
 	j := r.small[kind]
-	if j != nil && (len(j.raw)+n > r.r.config.Segment || len(j.chunks) >= filesPerSegment) {
+	if j != nil && (len(j.Raw)+n > r.st.Segment() || len(j.Chunks) >= filesPerSegment) {
 		r.small[kind] = nil
-		if err := r.s.submit(j); err != nil {
+		if err := r.w.Submit(j); err != nil {
 			return nil, 0, &stopError{err}
 		}
 		j = nil
 	}
 	if j == nil {
-		j = &job{raw: r.s.pool.get(max(r.r.config.Segment, n)), flat: kind == 1}
+		j = &store.Job{Raw: r.w.Buffer(max(r.st.Segment(), n)), Flat: kind == 1}
 		r.small[kind] = j
 	}
-	j.chunks = append(j.chunks, piece{len(j.raw), n, c.next(), c})
-	j.raw = append(j.raw, b...)
+	j.Chunks = append(j.Chunks, store.Piece{Off: len(j.Raw), Len: n, Out: c.next(), Done: c})
+	j.Raw = append(j.Raw, b...)
 	return c, int64(n), nil
 }
 
@@ -231,9 +234,9 @@ func (r *reader) extent(c *content, fd int, n int64) (int64, error) {
 		}
 		k := r.cut.Cut(win[start:])
 		data := win[start : start+k]
-		j := &job{raw: append(r.s.pool.get(k), data...), flat: r.o.NoCompress || chunk.Flat(data)}
-		j.chunks = []piece{{0, k, c.next(), c}}
-		if err := r.s.submit(j); err != nil {
+		j := &store.Job{Raw: append(r.w.Buffer(k), data...), Flat: r.o.NoCompress || chunk.Flat(data)}
+		j.Chunks = []store.Piece{{Len: k, Out: c.next(), Done: c}}
+		if err := r.w.Submit(j); err != nil {
 			return got, &stopError{err}
 		}
 		start += k

@@ -1,4 +1,11 @@
-package backup
+// Package restore writes files of a snapshot into a directory. Directories are
+// made first and files planned, then packs are read one after the other and files
+// written as their chunks come, then hard links are made, and directories get
+// their times last of all. Content is verified before it is written.
+//
+// Everything is reached from the target by names in open directories, so that a
+// symlink that lies there never leads outside.
+package restore
 
 import (
 	"cmp"
@@ -14,18 +21,45 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"coffer/backup/chunk"
 	"coffer/backup/ignore"
 	"coffer/backup/pack"
 	"coffer/backup/posix"
+	"coffer/backup/report"
+	"coffer/backup/store"
 	"coffer/backup/tree"
 )
 
-// restorer is one restore at work. First directories are made and files planned,
-// then packs are read one after the other and files written as their chunks come,
-// then hard links are made, and directories get their times last of all.
+// Overwrite says what becomes of a file that is already there.
+type Overwrite int
+
+// The modes of [Options.Overwrite].
+const (
+	OverwriteChanged Overwrite = iota // replace it unless size and modification time are the same
+	OverwriteAlways                   // replace it
+	OverwriteOlder                    // replace it if it is older than the snapshot's
+	OverwriteNever                    // keep it
+)
+
+// Options say what to restore and where. Root and To are required.
+type Options struct {
+	Root      *tree.Entry // the directory at the top of the snapshot
+	SetRoot   bool        // To is to become that directory, with its owner, mode and times
+	To        string      // directory, made if absent
+	Paths     []string    // within the snapshot; none: everything
+	Exclude   []string    // gitignore patterns of what to leave out
+	Strip     bool        // put the contents of each of Paths directly into To
+	Overwrite Overwrite
+	Delete    bool // remove what is there and not in the snapshot
+	Verify    bool // read everything again afterwards and compare
+	DryRun    bool
+	Progress  func(report.Progress)
+}
+
+// restorer is one restore at work.
 type restorer struct {
-	r     *Repo
-	o     *RestoreOptions
+	st    *store.Store
+	o     *Options
 	rules *ignore.Rules
 	dirs  *dirPool
 	top   *outDir
@@ -40,9 +74,7 @@ type restorer struct {
 	doneFiles, doneBytes, received atomic.Int64
 	others, nDirs, kept, openFiles atomic.Int64
 
-	mu       sync.Mutex
-	failures []FileError
-	warnings []FileError
+	log report.Log
 }
 
 // want is a chunk that a file needs at an offset.
@@ -50,7 +82,7 @@ type want struct {
 	f   *outFile
 	off int64
 	loc pack.Loc
-	id  [32]byte
+	id  chunk.ID
 }
 
 type linkKey struct{ dev, ino uint64 }
@@ -61,32 +93,22 @@ type hardLink struct {
 	name string
 }
 
-// Restore writes files of a snapshot into a directory. Content is verified
-// before it is written; a file that a damaged object touches is left out and
-// reported. Nothing outside To is written, whatever symlinks lie there.
-func (r *Repo) Restore(ctx context.Context, o RestoreOptions) (Report, error) {
-	if o.Snapshot == nil || o.To == "" {
-		return Report{}, errors.New("restoring: Snapshot and To are required")
-	}
-	x := &restorer{r: r, o: &o, rules: ignore.New(nil, "", o.Exclude), dirs: newDirPool(),
+// Run restores. A file that a damaged object touches is left out and reported;
+// the error is for what ends the whole restore.
+func Run(ctx context.Context, st *store.Store, o Options) (report.Report, error) {
+	x := &restorer{st: st, o: &o, rules: ignore.New(nil, "", o.Exclude), dirs: newDirPool(),
 		first: make(map[linkKey]*outFile), wants: make(map[int][]want), started: time.Now()}
 	err := x.run(ctx)
 	x.dirs.close(x.top)
-	rep := Report{Failed: x.failures, Warnings: x.warnings, Took: time.Since(x.started)}
-	rep.Files, rep.Bytes, rep.Dirs = x.doneFiles.Load(), x.doneBytes.Load(), x.nDirs.Load()
-	rep.Others, rep.Unchanged, rep.Read = x.others.Load(), x.kept.Load(), x.received.Load()
-	r.metrics.restored.Add(float64(rep.Bytes))
-	if err != nil {
-		return rep, fmt.Errorf("restoring snapshot %s: %w", o.Snapshot.ID[:8], err)
-	}
-	return rep, nil
+	rep := x.log.Report(report.Statistics{Files: x.doneFiles.Load(), Bytes: x.doneBytes.Load(), Dirs: x.nDirs.Load(),
+		Others: x.others.Load(), Unchanged: x.kept.Load(), Read: x.received.Load()})
+	rep.Took = time.Since(x.started)
+	return rep, err
 }
 
 func (x *restorer) run(ctx context.Context) error {
-	if x.o.Progress != nil {
-		defer tick(func() { x.o.Progress(x.progress()) })()
-	}
-	if err := x.r.refresh(ctx); err != nil {
+	defer report.Every(x.o.Progress, x.progress)()
+	if err := x.st.Refresh(ctx); err != nil {
 		return err
 	}
 	if err := x.open(); err != nil {
@@ -134,14 +156,12 @@ func (x *restorer) open() error {
 
 // plan walks what is to be restored.
 func (x *restorer) plan(ctx context.Context) error {
-	s := x.o.Snapshot
 	if len(x.o.Paths) == 0 {
-		root := s.root
-		if len(s.Paths) == 1 { // the top is the directory that was backed up
-			x.top.e = &root
+		if x.o.SetRoot {
+			x.top.e = x.o.Root
 		}
 		x.all = append(x.all, x.top)
-		return x.children(ctx, x.top, &root, "", true)
+		return x.children(ctx, x.top, x.o.Root, "", true)
 	}
 	for _, p := range x.o.Paths {
 		if err := x.planPath(ctx, p); err != nil {
@@ -153,20 +173,20 @@ func (x *restorer) plan(ctx context.Context) error {
 
 // planPath plans one path, with the directories that lead to it.
 func (x *restorer) planPath(ctx context.Context, p string) error {
-	names := split(p)
-	e, at, rel := x.o.Snapshot.root, x.top, ""
+	names := strings.FieldsFunc(p, func(c rune) bool { return c == '/' })
+	e, at, rel := *x.o.Root, x.top, ""
 	if len(names) == 0 {
 		return x.children(ctx, at, &e, "", true)
 	}
 	for i, name := range names {
-		child, err := x.r.child(ctx, e.Subtree, name)
+		child, err := x.st.Child(ctx, e.Subtree, name)
 		if err != nil {
 			return fmt.Errorf("%q: %w", p, err)
 		}
 		e, rel = child, strings.TrimPrefix(rel+"/"+name, "/")
 		last := i == len(names)-1
 		if e.Type != tree.Dir && !last {
-			return fmt.Errorf("%q: %w", p, ErrNotExist)
+			return fmt.Errorf("%q: %w", p, store.ErrNotExist)
 		}
 		switch {
 		case last && x.o.Strip && e.Type == tree.Dir:
@@ -186,15 +206,15 @@ func (x *restorer) planPath(ctx context.Context, p string) error {
 // children plans what is in a directory. whole says that all of it is restored.
 func (x *restorer) children(ctx context.Context, d *outDir, e *tree.Entry, rel string, whole bool) error {
 	if e.Flags&tree.Missing != 0 {
-		x.warn(d.path, errors.New("could not be read when it was backed up"))
+		x.log.Warn(d.path, errors.New("could not be read when it was backed up"))
 		return nil
 	}
-	entries, err := x.r.dir(ctx, e.Subtree)
+	entries, err := x.st.Dir(ctx, e.Subtree)
 	if err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
-		x.failed(d.path, err)
+		x.log.Failed(d.path, err)
 		return nil
 	}
 	if x.o.Delete && whole {
@@ -237,7 +257,7 @@ func (x *restorer) entry(ctx context.Context, d *outDir, e *tree.Entry, rel stri
 func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 	path := join(d.path, e.Name)
 	if e.Flags&tree.Missing != 0 {
-		x.warn(path, errors.New("could not be read when it was backed up: left out"))
+		x.log.Warn(path, errors.New("could not be read when it was backed up: left out"))
 		return nil
 	}
 	f := &outFile{x: x, dir: d, e: e, fd: -1}
@@ -253,7 +273,7 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 	x.allBytes.Add(e.Size)
 	write, err := x.clear(d, e)
 	if err != nil {
-		x.failed(path, err)
+		x.log.Failed(path, err)
 		return nil
 	}
 	if !write {
@@ -262,12 +282,12 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 		f.kept = true
 		return nil
 	}
-	spans, err := x.r.spans(ctx, e)
+	spans, err := x.st.Spans(ctx, e)
 	if err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
-		x.failed(path, err)
+		x.log.Failed(path, err)
 		return nil
 	}
 	x.files = append(x.files, f)
@@ -275,11 +295,11 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 		return nil
 	}
 	for _, s := range spans {
-		if s.hole {
+		if s.Hole {
 			continue
 		}
-		loc, _ := x.r.lookup(s.id)
-		x.wants[loc.Pack] = append(x.wants[loc.Pack], want{f, s.off, loc, s.id})
+		loc, _ := x.st.Lookup(s.ID)
+		x.wants[loc.Pack] = append(x.wants[loc.Pack], want{f, s.Off, loc, s.ID})
 		f.left.Add(1)
 	}
 	if f.left.Load() == 0 {
@@ -300,7 +320,7 @@ func (x *restorer) fetch(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	for range max(3, x.r.workers) {
+	for range max(3, x.st.Workers()) {
 		wg.Go(func() {
 			f := x.newFetcher()
 			for n := range queue {
@@ -327,7 +347,7 @@ func (x *restorer) link() {
 	for _, l := range x.links {
 		path := join(l.dir.path, l.name)
 		if l.f.failed.Load() {
-			x.failed(path, fmt.Errorf("is a link to %s, which could not be restored", join(l.f.dir.path, l.f.e.Name)))
+			x.log.Failed(path, fmt.Errorf("is a link to %s, which could not be restored", join(l.f.dir.path, l.f.e.Name)))
 			continue
 		}
 		err := x.dirs.with(l.f.dir, func(from int) error {
@@ -343,7 +363,7 @@ func (x *restorer) link() {
 			})
 		})
 		if err != nil {
-			x.failed(path, fmt.Errorf("linking: %w", err))
+			x.log.Failed(path, fmt.Errorf("linking: %w", err))
 			continue
 		}
 		x.doneFiles.Add(1)
@@ -358,26 +378,12 @@ func (x *restorer) finishDirs() {
 		}
 		err := x.dirs.with(d, func(fd int) error { return posix.Apply(fd, d.e) })
 		if err != nil {
-			x.warn(d.path, err)
+			x.log.Warn(d.path, err)
 		}
 	}
 }
 
-func (x *restorer) failed(path string, err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.failures = report(x.failures, path, err)
-}
-
-func (x *restorer) warn(path string, err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.warnings = report(x.warnings, path, err)
-}
-
-func (x *restorer) progress() Progress {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return Progress{Phase: "restore", Started: x.started, Files: x.doneFiles.Load(), Bytes: x.doneBytes.Load(),
-		AllFiles: x.allFiles.Load(), AllBytes: x.allBytes.Load(), Uploaded: x.received.Load(), Failed: int64(len(x.failures))}
+func (x *restorer) progress() report.Progress {
+	return report.Progress{Phase: "restore", Started: x.started, Files: x.doneFiles.Load(), Bytes: x.doneBytes.Load(),
+		AllFiles: x.allFiles.Load(), AllBytes: x.allBytes.Load(), Uploaded: x.received.Load(), Failed: x.log.Failures()}
 }

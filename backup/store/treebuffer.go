@@ -1,4 +1,4 @@
-package backup
+package store
 
 import (
 	"sync"
@@ -27,19 +27,19 @@ type treeSegment struct {
 	body []byte
 }
 
-// treeChunk stores an encoded directory, or a list of ids, unless it is known.
-func (s *store) treeChunk(id chunk.ID, node []byte) error {
-	if !s.claim(id) {
+// Tree stores an encoded directory, or a list of ids, unless it is known.
+func (w *Writer) Tree(id chunk.ID, node []byte) error {
+	if !w.claim(id) {
 		return nil
 	}
-	s.added.Add(int64(len(node)))
-	t := &s.trees
+	w.added.Add(int64(len(node)))
+	t := &w.trees
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.raw) > 0 && len(t.raw)+len(node) > s.r.config.Segment {
+	if len(t.raw) > 0 && len(t.raw)+len(node) > w.s.format.Segment {
 		t.compress()
 		if t.bytes >= treePackSize {
-			if err := t.ship(s); err != nil {
+			if err := t.ship(w); err != nil {
 				return err
 			}
 		}
@@ -64,13 +64,13 @@ func (t *treeBuffer) compress() {
 }
 
 // ship makes a pack of what is ready.
-func (t *treeBuffer) ship(s *store) error {
+func (t *treeBuffer) ship(w *Writer) error {
 	ready := t.ready
 	t.ready, t.bytes = nil, 0
-	if s.dry {
+	if w.dry {
 		return nil
 	}
-	p, err := s.take()
+	p, err := w.take()
 	if err != nil {
 		return err
 	}
@@ -79,22 +79,22 @@ func (t *treeBuffer) ship(s *store) error {
 			return err
 		}
 	}
-	return s.ship(p)
+	return w.ship(p)
 }
 
 // flush adds what is left to the open pack of data if there is room.
-func (t *treeBuffer) flush(s *store) error {
+func (t *treeBuffer) flush(w *Writer) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.compress()
-	s.mu.Lock()
-	room := s.cur == nil || s.cur.size+t.bytes <= s.r.config.PackSize
-	s.mu.Unlock()
+	w.mu.Lock()
+	room := w.cur == nil || w.cur.size+t.bytes <= w.s.format.PackSize
+	w.mu.Unlock()
 	if !room {
-		return t.ship(s)
+		return t.ship(w)
 	}
 	for _, x := range t.ready {
-		if err := s.append(x.seg, x.body); err != nil {
+		if err := w.append(x.seg, x.body); err != nil {
 			return err
 		}
 	}

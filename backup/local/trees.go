@@ -1,19 +1,18 @@
-package backup
+// Package local holds what a machine keeps from one run to the next, so that
+// nothing is fetched or read twice. All of it may be lost: then more is read.
+package local
 
 import (
 	"bufio"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
 	"strings"
 	"sync"
 
-	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"coffer/backup/chunk"
-	"coffer/backup/tree"
 )
 
 // The cache of directories is a file with those of the last snapshot, so that
@@ -28,13 +27,12 @@ const (
 	treeRecord = 32 + 8 + 4
 )
 
-// previous reads directories of the parent snapshot, from the cache or else from
-// upstream. A nil one knows nothing.
-type previous struct {
-	r        *Repo
+// Trees are the directories of the last snapshot, by the ids of their nodes.
+type Trees struct {
 	data     []byte // mapped
 	at       map[chunk.ID]int
 	sameBoot bool
+	sum      func([]byte) chunk.ID
 }
 
 func bootID() string {
@@ -45,9 +43,10 @@ func bootID() string {
 	return strings.Repeat("-", 36)
 }
 
-// openPrevious maps the cache. A cache that is absent or damaged is an empty one.
-func (r *Repo) openPrevious(path string) *previous {
-	p := &previous{r: r, at: make(map[chunk.ID]int)}
+// OpenTrees maps the cache at path. A cache that is absent or damaged is an empty
+// one. sum computes the id of a node.
+func OpenTrees(path string, sum func([]byte) chunk.ID) *Trees {
+	p := &Trees{sum: sum, at: make(map[chunk.ID]int)}
 	data, err := mapFile(path)
 	if err != nil || len(data) < treeHead || string(data[:len(treeMagic)]) != treeMagic {
 		unmap(data)
@@ -86,15 +85,16 @@ func unmap(data []byte) {
 	}
 }
 
-// node returns a cached node and its device number, 0 if that means nothing now.
-func (p *previous) node(id chunk.ID) (data []byte, dev uint64) {
+// Node returns a cached node, nil if it is not there, and its device number, 0
+// if that means nothing now.
+func (p *Trees) Node(id chunk.ID) (data []byte, dev uint64) {
 	at, ok := p.at[id]
 	if !ok {
 		return nil, 0
 	}
 	n := int(binary.LittleEndian.Uint32(p.data[at+40:]))
 	data = p.data[at+treeRecord:][:n]
-	if p.r.sum(data) != id { // the cache is not sealed: a bad disk must not end up in a snapshot
+	if p.sum(data) != id { // the cache is not sealed: a bad disk must not end up in a snapshot
 		return nil, 0
 	}
 	if p.sameBoot {
@@ -103,68 +103,12 @@ func (p *previous) node(id chunk.ID) (data []byte, dev uint64) {
 	return data, dev
 }
 
-// chunk returns a node, from upstream if it is not in the cache.
-func (p *previous) chunk(ctx context.Context, id chunk.ID) ([]byte, uint64, error) {
-	if data, dev := p.node(id); data != nil {
-		return data, dev, nil
-	}
-	data, err := p.r.chunkData(ctx, id, true)
-	return data, 0, err
-}
+// Close unmaps the cache: nodes it gave must not be used any more.
+func (p *Trees) Close() { unmap(p.data); p.data, p.at = nil, nil }
 
-// dir returns the entries of a directory, and the device it lay on. Whatever
-// goes wrong, the files are then read again.
-func (p *previous) dir(ctx context.Context, id chunk.ID) ([]tree.Entry, uint64) {
-	entries, leaves, dev, err := p.parse(ctx, id)
-	for _, l := range leaves {
-		more, _, _, lerr := p.parse(ctx, l.ID)
-		if lerr != nil {
-			err = lerr
-			break
-		}
-		entries = append(entries, more...)
-	}
-	if err != nil {
-		p.r.log.Warn("a directory of the parent snapshot cannot be read", zap.Error(err))
-		return nil, 0
-	}
-	return entries, dev
-}
-
-func (p *previous) parse(ctx context.Context, id chunk.ID) ([]tree.Entry, []tree.Branch, uint64, error) {
-	data, dev, err := p.chunk(ctx, id)
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	entries, leaves, err := tree.Decode(data)
-	return entries, leaves, dev, err
-}
-
-// ids returns the ids of the data of a file.
-func (p *previous) ids(ctx context.Context, e *tree.Entry) ([]chunk.ID, error) {
-	if e.Flags&tree.Indirect == 0 {
-		return nil, nil // Content has them
-	}
-	var ids []chunk.ID
-	for _, id := range e.Content {
-		data, _, err := p.chunk(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		part, err := tree.IDs(data)
-		if err != nil {
-			return nil, err
-		}
-		ids = append(ids, part...)
-	}
-	return ids, nil
-}
-
-func (p *previous) close() { unmap(p.data); p.data, p.at = nil, nil }
-
-// treeWriter writes the cache for the next run. Its errors only mean that there
+// TreeWriter writes the cache for the next run. Its errors only mean that there
 // will be none.
-type treeWriter struct {
+type TreeWriter struct {
 	mu   sync.Mutex
 	path string
 	f    *os.File
@@ -173,9 +117,9 @@ type treeWriter struct {
 	err  error
 }
 
-// newTreeWriter begins a cache at path; with an empty path it keeps nothing.
-func newTreeWriter(path string) *treeWriter {
-	t := &treeWriter{path: path, seen: make(map[chunk.ID]struct{})}
+// NewTreeWriter begins a cache at path; with an empty path it keeps nothing.
+func NewTreeWriter(path string) *TreeWriter {
+	t := &TreeWriter{path: path, seen: make(map[chunk.ID]struct{})}
 	if path == "" {
 		return t
 	}
@@ -188,7 +132,8 @@ func newTreeWriter(path string) *treeWriter {
 	return t
 }
 
-func (t *treeWriter) add(id chunk.ID, dev uint64, node []byte) {
+// Add notes a node, and the device that its directory lies on.
+func (t *TreeWriter) Add(id chunk.ID, dev uint64, node []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.w == nil {
@@ -206,8 +151,8 @@ func (t *treeWriter) add(id chunk.ID, dev uint64, node []byte) {
 	t.w.Write(node)
 }
 
-// commit makes what was added the cache of the next run.
-func (t *treeWriter) commit() error {
+// Commit makes what was added the cache of the next run.
+func (t *TreeWriter) Commit() error {
 	if t.f == nil {
 		return t.err
 	}
@@ -225,8 +170,8 @@ func (t *treeWriter) commit() error {
 	return nil
 }
 
-// abort removes what was added.
-func (t *treeWriter) abort() {
+// Abort removes what was added.
+func (t *TreeWriter) Abort() {
 	if t.f != nil {
 		t.f.Close()
 		os.Remove(t.path + ".new")

@@ -1,4 +1,4 @@
-package backup
+package restore
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"coffer/backup/chunk"
 	"coffer/backup/pack"
 	"coffer/backup/posix"
+	"coffer/backup/store"
 	"coffer/backup/tree"
 	"coffer/seal"
 	"coffer/upstream"
@@ -56,7 +57,7 @@ func (f *outFile) write(off int64, data []byte) {
 			}
 		}
 		if err := posix.Apply(f.fd, f.e); err != nil {
-			f.x.warn(join(f.dir.path, f.e.Name), err)
+			f.x.log.Warn(join(f.dir.path, f.e.Name), err)
 		}
 		return nil
 	})
@@ -112,7 +113,7 @@ func (f *outFile) giveUp(err error) {
 	if f.made {
 		err = errors.Join(err, f.x.dirs.with(f.dir, func(fd int) error { return posix.Remove(fd, f.e.Name, false) }))
 	}
-	f.x.failed(join(f.dir.path, f.e.Name), err)
+	f.x.log.Failed(join(f.dir.path, f.e.Name), err)
 }
 
 // fetcher reads packs and gives files their chunks. It serves one goroutine.
@@ -125,7 +126,7 @@ type fetcher struct {
 }
 
 func (x *restorer) newFetcher() *fetcher {
-	return &fetcher{x: x, z: pack.NewDecompressor(), hash: chunk.NewHasher(x.r.config.Secret)}
+	return &fetcher{x: x, z: pack.NewDecompressor(), hash: x.st.Hasher()}
 }
 
 // packAttempts is how often a pack is asked for whose stream breaks off.
@@ -134,7 +135,7 @@ const packAttempts = 3
 // pack serves all wants of a pack, which are sorted by segment. An error ends the
 // restore; what is wrong with this pack alone is reported for each file.
 func (f *fetcher) pack(ctx context.Context, n int, wants []want) error {
-	info := f.x.r.packInfo(n)
+	info := f.x.st.Pack(n)
 	for attempt := 1; len(wants) > 0; attempt++ {
 		rest, err := f.stream(ctx, info, wants)
 		if err == nil {
@@ -151,7 +152,7 @@ func (f *fetcher) pack(ctx context.Context, n int, wants []want) error {
 			continue
 		}
 		if errors.Is(err, upstream.ErrUnavailable) {
-			return damaged(packName(info.Name), err)
+			return store.Damaged(store.PackName(info.Name), err)
 		}
 		wants = f.spoilt(info, wants, err)
 	}
@@ -162,9 +163,9 @@ func (f *fetcher) pack(ctx context.Context, n int, wants []want) error {
 // the wants of the segments after it. If the pack is gone as a whole, it gives up
 // all of them.
 func (f *fetcher) spoilt(info pack.Info, wants []want, err error) []want {
-	err = damaged(packName(info.Name), err)
+	err = store.Damaged(store.PackName(info.Name), err)
 	bad := wants[0].loc.Segment
-	for len(wants) > 0 && (wants[0].loc.Segment == bad || errors.Is(err, ErrNotExist)) {
+	for len(wants) > 0 && (wants[0].loc.Segment == bad || errors.Is(err, store.ErrNotExist)) {
 		w := wants[0].f
 		w.mu.Lock()
 		w.giveUp(err)
@@ -187,14 +188,14 @@ func (f *fetcher) stream(ctx context.Context, info pack.Info, wants []want) ([]w
 		seg := wants[0].loc.Segment
 		place := info.Segments[seg]
 		if _, err := io.CopyN(io.Discard, body, int64(place.Off)-at); err != nil {
-			return wants, noEOF(err)
+			return wants, store.NoEOF(err)
 		}
 		if cap(f.stored) < int(place.Stored) {
 			f.stored = make([]byte, place.Stored)
 		}
 		f.stored = f.stored[:place.Stored]
 		if _, err := io.ReadFull(body, f.stored); err != nil {
-			return wants, noEOF(err)
+			return wants, store.NoEOF(err)
 		}
 		at = int64(place.Off) + int64(place.Stored)
 		f.x.received.Add(int64(place.Stored))
@@ -209,7 +210,7 @@ func (f *fetcher) stream(ctx context.Context, info pack.Info, wants []want) ([]w
 			w := wants[0]
 			part := data[w.loc.Off : w.loc.Off+w.loc.Len]
 			if f.hash.Sum(part) != w.id {
-				return wants, fmt.Errorf("chunk %s: %w", chunk.ID(w.id), ErrCorrupt)
+				return wants, fmt.Errorf("chunk %s: %w", w.id, store.ErrCorrupt)
 			}
 			w.f.write(w.off, part)
 			wants = wants[1:]
@@ -218,31 +219,24 @@ func (f *fetcher) stream(ctx context.Context, info pack.Info, wants []want) ([]w
 	return nil, nil
 }
 
-func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
 // open reads a pack from off to end: as one stream from its beginning if most of
 // it is wanted, for that is one request.
 func (f *fetcher) open(ctx context.Context, info pack.Info, off, end int64) (io.ReadCloser, int64, error) {
-	r := f.x.r
+	st := f.x.st
 	if off > int64(info.Size)/8 || end < int64(info.Size)/2 {
-		o, err := r.object(ctx, info)
+		o, err := st.Object(ctx, info)
 		if err != nil {
 			return nil, 0, err
 		}
 		body, err := o.NewReader(ctx, off, end-off)
 		return body, off, err
 	}
-	name := packName(info.Name)
-	raw, err := r.source(name, seal.SealedSize(int64(info.Size)))(ctx, 0, -1)
+	name := store.PackName(info.Name)
+	raw, err := st.Source(name, seal.SealedSize(int64(info.Size)))(ctx, 0, -1)
 	if err != nil {
 		return nil, 0, err
 	}
-	body, err := seal.NewReader(raw, r.keys, name)
+	body, err := st.OpenStream(raw, name)
 	if err != nil {
 		raw.Close()
 		return nil, 0, err
@@ -260,7 +254,7 @@ func (b *bothClosers) Close() error { return errors.Join(b.ReadCloser.Close(), b
 
 // verify reads everything that was restored again.
 func (x *restorer) verify(ctx context.Context) error {
-	buf := make([]byte, 0, x.r.config.Max)
+	buf := make([]byte, 0, x.st.Cutter().Params().Max)
 	for _, f := range x.files {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -269,14 +263,14 @@ func (x *restorer) verify(ctx context.Context) error {
 			continue
 		}
 		if err := x.verifyFile(ctx, f, buf); err != nil {
-			x.failed(join(f.dir.path, f.e.Name), fmt.Errorf("verifying: %w", err))
+			x.log.Failed(join(f.dir.path, f.e.Name), fmt.Errorf("verifying: %w", err))
 		}
 	}
 	return nil
 }
 
 func (x *restorer) verifyFile(ctx context.Context, f *outFile, buf []byte) error {
-	spans, err := x.r.spans(ctx, f.e)
+	spans, err := x.st.Spans(ctx, f.e)
 	if err != nil {
 		return err
 	}
@@ -287,19 +281,19 @@ func (x *restorer) verifyFile(ctx context.Context, f *outFile, buf []byte) error
 		}
 		defer unix.Close(fd)
 		for _, s := range spans {
-			if s.hole {
-				if _, err := unix.Seek(fd, s.off+s.n, unix.SEEK_SET); err != nil {
+			if s.Hole {
+				if _, err := unix.Seek(fd, s.Off+s.Len, unix.SEEK_SET); err != nil {
 					return err
 				}
 				continue
 			}
 			b := buf[:0]
-			if int(s.n) > cap(b) {
-				b = make([]byte, s.n)
+			if int(s.Len) > cap(b) {
+				b = make([]byte, s.Len)
 			}
-			b = b[:s.n]
-			if n, err := posix.Read(fd, b); err != nil || n < len(b) || x.r.sum(b) != s.id {
-				return fmt.Errorf("bytes %d to %d are not what was backed up (%v)", s.off, s.off+s.n, err)
+			b = b[:s.Len]
+			if n, err := posix.Read(fd, b); err != nil || n < len(b) || x.st.Sum(b) != s.ID {
+				return fmt.Errorf("bytes %d to %d are not what was backed up (%v)", s.Off, s.Off+s.Len, err)
 			}
 		}
 		return nil

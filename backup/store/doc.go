@@ -1,4 +1,4 @@
-package backup
+package store
 
 import (
 	"bytes"
@@ -69,42 +69,42 @@ func decodeDoc(b []byte) ([]byte, error) {
 	return out, nil
 }
 
-// putDoc seals and writes a document that nothing else has the name of.
-func (r *Repo) putDoc(ctx context.Context, name string, payload []byte) (sealed []byte, err error) {
-	sealed = r.keys.Seal(name, encodeDoc(payload))
-	_, err = r.bucket.Put(ctx, name, bytes.NewReader(sealed), int64(len(sealed)), upstream.PutOptions{IfAbsent: true})
+// PutDoc seals and writes a document that nothing else has the name of.
+func (s *Store) PutDoc(ctx context.Context, name string, payload []byte) (sealed []byte, err error) {
+	sealed = s.keys.Seal(name, encodeDoc(payload))
+	_, err = s.bucket.Put(ctx, name, bytes.NewReader(sealed), int64(len(sealed)), upstream.PutOptions{IfAbsent: true})
 	if err != nil {
 		return nil, fmt.Errorf("writing %s: %w", name, err)
 	}
 	return sealed, nil
 }
 
-// getDoc fetches and opens a document.
-func (r *Repo) getDoc(ctx context.Context, name string) ([]byte, error) {
-	sealed, err := r.fetch(ctx, name)
+// GetDoc fetches and opens a document.
+func (s *Store) GetDoc(ctx context.Context, name string) ([]byte, error) {
+	sealed, err := s.Fetch(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return r.openDoc(name, sealed)
+	return s.OpenDoc(name, sealed)
 }
 
-// openDoc opens a sealed document.
-func (r *Repo) openDoc(name string, sealed []byte) ([]byte, error) {
-	plain, err := r.keys.Open(name, sealed)
+// OpenDoc opens a sealed document.
+func (s *Store) OpenDoc(name string, sealed []byte) ([]byte, error) {
+	plain, err := s.keys.Open(name, sealed)
 	if err == nil {
 		plain, err = decodeDoc(plain)
 	}
 	if err != nil {
-		return nil, damaged(name, err)
+		return nil, Damaged(name, err)
 	}
 	return plain, nil
 }
 
-// fetch reads a whole small object.
-func (r *Repo) fetch(ctx context.Context, name string) ([]byte, error) {
-	body, info, err := r.bucket.Get(ctx, name, 0, -1)
+// Fetch reads a whole small object.
+func (s *Store) Fetch(ctx context.Context, name string) ([]byte, error) {
+	body, info, err := s.bucket.Get(ctx, name, 0, -1)
 	if err != nil {
-		return nil, damaged(name, err)
+		return nil, Damaged(name, err)
 	}
 	defer body.Close()
 	if info.Size > docMax {
@@ -113,7 +113,7 @@ func (r *Repo) fetch(ctx context.Context, name string) ([]byte, error) {
 	var b bytes.Buffer
 	b.Grow(int(min(max(info.Size, 0), 1<<20)) + bytes.MinRead)
 	if _, err := io.Copy(&b, io.LimitReader(body, docMax+1)); err != nil {
-		return nil, damaged(name, err)
+		return nil, Damaged(name, err)
 	}
 	if b.Len() > docMax {
 		return nil, fmt.Errorf("reading %s: too long: %w", name, ErrCorrupt)
@@ -121,9 +121,9 @@ func (r *Repo) fetch(ctx context.Context, name string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// damaged says which object could not be read, and puts the errors of the
+// Damaged says which object could not be read, and puts the errors of the
 // packages beneath into this package's words.
-func damaged(name string, err error) error {
+func Damaged(name string, err error) error {
 	switch {
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrVersion), errors.Is(err, ErrNotExist):
 		return fmt.Errorf("reading %s: %w", name, err)

@@ -1,10 +1,11 @@
-package backup
+package restore
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -151,7 +152,7 @@ func (x *restorer) makeDir(up *outDir, e *tree.Entry) *outDir {
 		_, err = x.dirs.acquire(d)
 	}
 	if err != nil {
-		x.failed(d.path, fmt.Errorf("making the directory: %w", err))
+		x.log.Failed(d.path, fmt.Errorf("making the directory: %w", err))
 		return nil
 	}
 	x.all = append(x.all, d)
@@ -166,7 +167,7 @@ func (x *restorer) deleteOthers(d *outDir, entries []tree.Entry) {
 	err := x.dirs.with(d, func(fd int) error {
 		names, err := posix.Names(fd, make([]byte, 8<<10))
 		for _, n := range names {
-			_, found := slices.BinarySearchFunc(entries, n, func(e tree.Entry, n string) int { return cmpNames(e.Name, n) })
+			_, found := slices.BinarySearchFunc(entries, n, func(e tree.Entry, n string) int { return strings.Compare(e.Name, n) })
 			if !found {
 				err = errors.Join(err, posix.Remove(fd, n, true))
 			}
@@ -174,18 +175,8 @@ func (x *restorer) deleteOthers(d *outDir, entries []tree.Entry) {
 		return err
 	})
 	if err != nil {
-		x.warn(d.path, err)
+		x.log.Warn(d.path, err)
 	}
-}
-
-func cmpNames(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // clear makes room for an entry, as the mode of overwriting wants it. It reports
@@ -232,7 +223,7 @@ func (x *restorer) replaces(dirfd int, e, old *tree.Entry, known bool) bool {
 	}
 	if fd, err := posix.OpenFile(dirfd, e.Name); err == nil && !x.o.DryRun {
 		if err := posix.Apply(fd, e); err != nil {
-			x.warn(e.Name, err)
+			x.log.Warn(e.Name, err)
 		}
 		unix.Close(fd)
 	}
@@ -243,7 +234,7 @@ func (x *restorer) replaces(dirfd int, e, old *tree.Entry, known bool) bool {
 func (x *restorer) special(d *outDir, e *tree.Entry) {
 	path := join(d.path, e.Name)
 	if e.Flags&tree.Missing != 0 {
-		x.warn(path, errors.New("could not be read when it was backed up: left out"))
+		x.log.Warn(path, errors.New("could not be read when it was backed up: left out"))
 		return
 	}
 	x.others.Add(1)
@@ -254,12 +245,20 @@ func (x *restorer) special(d *outDir, e *tree.Entry) {
 				return err
 			}
 			if err := posix.ApplyAt(fd, e); err != nil {
-				x.warn(path, err)
+				x.log.Warn(path, err)
 			}
 			return nil
 		})
 	}
 	if err != nil {
-		x.failed(path, err)
+		x.log.Failed(path, err)
 	}
+}
+
+// join puts a name below a path.
+func join(dir, name string) string {
+	if dir == "/" {
+		return dir + name
+	}
+	return dir + "/" + name
 }

@@ -1,12 +1,10 @@
-package backup
+package scan
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -115,7 +113,7 @@ func branches(paths []string) *branch {
 next:
 	for _, p := range paths {
 		at := top
-		names := split(p)
+		names := splitPath(p)
 		for i, name := range names {
 			child, ok := at.children[name]
 			switch {
@@ -146,15 +144,15 @@ func (s *scanner) dir(n *dirNode, prev *tree.Entry) error {
 	} else if x, err := posix.Xattrs(n.fd); err == nil {
 		self.Xattrs = x
 	} else {
-		s.warn(n.path, err)
+		s.log.Warn(n.path, err)
 	}
 	if prev != nil {
-		n.previous, n.prevDev = s.prev.dir(s.ctx, prev.Subtree)
+		n.previous, n.prevDev = s.prevDir(prev.Subtree)
 	}
 	names, err := s.names(n)
 	if err != nil {
 		self.Flags |= tree.Missing
-		s.failed(n.path, err)
+		s.log.Failed(n.path, err)
 		return n.childDone()
 	}
 	n.entries = make([]tree.Entry, len(names))
@@ -193,7 +191,7 @@ func (s *scanner) names(n *dirNode) ([]string, error) {
 		}
 		for name := range n.only.children {
 			if !contains(kept, name) {
-				s.failed(join(n.path, name), unix.ENOENT)
+				s.log.Failed(join(n.path, name), unix.ENOENT)
 			}
 		}
 		return kept, nil
@@ -206,7 +204,7 @@ func (s *scanner) names(n *dirNode) ([]string, error) {
 			if b, err := readSmall(n.fd, name, ignore.MaxFile); err == nil {
 				n.rules = ignore.Parse(n.rules, n.rel, b)
 			} else {
-				s.warn(join(n.path, name), err)
+				s.log.Warn(join(n.path, name), err)
 			}
 		}
 	}
@@ -249,7 +247,7 @@ func (s *scanner) entry(n *dirNode, slot int, name string, old *tree.Entry) erro
 	var st unix.Stat_t
 	if err := posix.Stat(n.fd, name, &st); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) { // vanished: not there any more is no failure
-			s.failed(join(n.path, name), err)
+			s.log.Failed(join(n.path, name), err)
 		}
 		return nil
 	}
@@ -333,7 +331,7 @@ func (s *scanner) subdir(n, child *dirNode, e *tree.Entry, st *unix.Stat_t, old 
 	}
 	if err != nil {
 		e.Flags |= tree.Missing
-		s.failed(child.path, err)
+		s.log.Failed(child.path, err)
 		return s.empty(n, e)
 	}
 	child.fd, child.dev = fd, st.Dev
@@ -386,7 +384,7 @@ func (s *scanner) known(n *dirNode, e, old *tree.Entry, st *unix.Stat_t) *tree.E
 		s.unchangedFiles.Add(1)
 		return old
 	}
-	if from := s.journal.find(join(n.path, e.Name)); from != nil && s.unchanged(e, from) {
+	if from := s.journal.Find(join(n.path, e.Name)); from != nil && s.unchanged(e, from) {
 		return from
 	}
 	return nil
@@ -403,19 +401,8 @@ func (s *scanner) unchanged(e, old *tree.Entry) bool {
 	if e.Size != old.Size || !sameMeta(e, old) {
 		return false
 	}
-	ids, err := s.prev.ids(s.ctx, old)
-	return err == nil && s.r.hasAll(old.Content) && s.r.hasAll(ids)
-}
-
-func (r *Repo) hasAll(ids []chunk.ID) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for i := range ids {
-		if !r.table.Has(ids[i]) {
-			return false
-		}
-	}
-	return true
+	ids, err := s.prevIDs(old)
+	return err == nil && s.st.HasAll(old.Content) && s.st.HasAll(ids)
 }
 
 // special takes in what has no content: symlinks, devices, FIFOs.
@@ -427,7 +414,7 @@ func (s *scanner) special(n *dirNode, e, old *tree.Entry) {
 	if e.Type == tree.Symlink {
 		target, err := posix.Readlink(n.fd, e.Name)
 		if err != nil {
-			s.failed(join(n.path, e.Name), err)
+			s.log.Failed(join(n.path, e.Name), err)
 			e.Flags |= tree.Missing
 			return
 		}
@@ -435,7 +422,7 @@ func (s *scanner) special(n *dirNode, e, old *tree.Entry) {
 	}
 	x, err := posix.XattrsAt(n.fd, e.Name)
 	if err != nil {
-		s.warn(join(n.path, e.Name), err)
+		s.log.Warn(join(n.path, e.Name), err)
 	}
 	e.Xattrs = x
 	s.distrust(e, time.Now())
@@ -451,26 +438,4 @@ func (s *run) distrust(e *tree.Entry, now time.Time) {
 	if now.Sub(time.Unix(e.Ctime.Sec, int64(e.Ctime.Nsec))) < racy {
 		e.Ctime = tree.Time{}
 	}
-}
-
-// absolute cleans the paths, resolves symlinks above them, and sorts them.
-func absolute(paths []string) ([]string, error) {
-	if len(paths) == 0 {
-		return nil, errors.New("no path to back up")
-	}
-	out := make([]string, 0, len(paths))
-	for _, p := range paths {
-		abs, err := filepath.Abs(p)
-		if err != nil {
-			return nil, fmt.Errorf("path %q: %w", p, err)
-		}
-		if len(paths) > 1 && abs != "/" {
-			dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
-			if err == nil {
-				abs = filepath.Join(dir, filepath.Base(abs))
-			}
-		}
-		out = append(out, strings.TrimSuffix(abs, "\x00"))
-	}
-	return out, nil
 }
