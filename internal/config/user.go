@@ -19,7 +19,7 @@ type User struct {
 	Control  string `toml:"control,omitempty"`   // unix socket of the daemon; default $RUNTIME_DIRECTORY/control.sock, else $XDG_RUNTIME_DIR/coffer/control.sock, else control.sock in state_dir
 	Host     string `toml:"host,omitempty"`      // name of this machine in snapshots; default the host name
 
-	Upstreams []Upstream  `toml:"upstream,omitempty"` // at least one; more are mirrors
+	Upstreams []Upstream  `toml:"upstream,omitempty"` // where the backups go: one, for now
 	Sources   []Source    `toml:"source,omitempty"`   // what is backed up; none is allowed, for a machine that only restores or only runs the gateway
 	Gateway   Gateway     `toml:"gateway,omitzero"`
 	Vault     VaultClient `toml:"vault,omitzero"`
@@ -68,9 +68,9 @@ type Gateway struct {
 
 // GatewayKey lets an S3 program in.
 type GatewayKey struct {
-	AccessKey  string   `toml:"access_key"`        // 3 to 128 letters and digits; public
-	SecretFile string   `toml:"secret_file"`       // file, 0600, that holds the secret key
-	Buckets    []string `toml:"buckets,omitempty"` // which it may use; default all
+	AccessKey  string   `toml:"access_key"`        // 3 to 128 letters, digits, "-", "_", "."; public
+	SecretFile string   `toml:"secret_file"`       // file, 0600, that holds the secret key, 8 characters or more
+	Buckets    []string `toml:"buckets,omitempty"` // which it may use, "*" at the end stands for anything; default all
 	Rights     string   `toml:"rights,omitempty"`  // "read" or "write" (default: reads and writes)
 }
 
@@ -139,6 +139,9 @@ func (u *User) complete(d *document) {
 	if len(u.Upstreams) == 0 {
 		d.fail("upstream", "missing: at least one [[upstream]] says where the backups go")
 	}
+	if len(u.Upstreams) > 1 {
+		d.fail("upstream[1]", "one upstream at a time: mirrors are not there yet")
+	}
 	names := make(map[string]bool)
 	for i := range u.Upstreams {
 		u.Upstreams[i].complete(d, fmt.Sprintf("upstream[%d].", i), names)
@@ -195,6 +198,9 @@ func (g *Gateway) complete(d *document) {
 	d.address("gateway.listen", g.Listen)
 	d.oneOf("gateway.names", g.Names, "sealed", "clear")
 	d.oneOf("gateway.etag", g.ETag, "md5", "opaque")
+	if g.Listen != "" && len(g.Keys) == 0 {
+		d.fail("gateway.key", "missing: without a [[gateway.key]] nobody could use the gateway")
+	}
 	seen := make(map[string]bool)
 	for i := range g.Keys {
 		k, at := &g.Keys[i], fmt.Sprintf("gateway.key[%d].", i)

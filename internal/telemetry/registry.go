@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"runtime"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -25,7 +26,48 @@ func NewRegistry(version string) *prometheus.Registry {
 	return r
 }
 
-// Prefix registers in r under "coffer_part_".
+// Prefix registers in r under "coffer_part_", or "coffer_" for no part.
 func Prefix(r prometheus.Registerer, part string) prometheus.Registerer {
-	return prometheus.WrapRegistererWithPrefix("coffer_"+part+"_", r)
+	if part != "" {
+		part += "_"
+	}
+	return prometheus.WrapRegistererWithPrefix("coffer_"+part, r)
+}
+
+// Lease is a registerer whose collectors leave together: for a part that is made
+// anew while the program runs.
+type Lease struct {
+	prometheus.Registerer
+	mu   sync.Mutex
+	held []prometheus.Collector
+}
+
+// Register implements [prometheus.Registerer].
+func (l *Lease) Register(c prometheus.Collector) error {
+	if err := l.Registerer.Register(c); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = append(l.held, c)
+	return nil
+}
+
+// MustRegister implements [prometheus.Registerer].
+func (l *Lease) MustRegister(cs ...prometheus.Collector) {
+	for _, c := range cs {
+		if err := l.Register(c); err != nil {
+			panic(err) // as the interface has it
+		}
+	}
+}
+
+// End removes what was registered since the last End.
+func (l *Lease) End() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.held {
+		l.Registerer.Unregister(c)
+	}
+	l.held = nil
 }

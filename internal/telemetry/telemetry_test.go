@@ -268,3 +268,24 @@ func TestWatchdogOff(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLease: a part that is made anew registers the same names again.
+func TestLease(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	l := Lease{Registerer: Prefix(reg, "")}
+	for i := range 3 {
+		l.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "runs_total", Help: "Runs."}))
+		families, err := reg.Gather()
+		if err != nil || len(families) != 1 || families[0].GetName() != "coffer_runs_total" {
+			t.Errorf("round %d: got %v, %v", i, families, err)
+		}
+		if err := l.Register(prometheus.NewCounter(prometheus.CounterOpts{Name: "runs_total", Help: "Runs."})); err == nil {
+			t.Error("the same name was taken twice")
+		}
+		l.End()
+		l.End()
+	}
+	if families, err := reg.Gather(); err != nil || len(families) != 0 {
+		t.Errorf("left behind: %v, %v", families, err)
+	}
+}

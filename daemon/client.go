@@ -1,0 +1,173 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// ErrNotRunning means that no daemon answers at the control socket.
+var ErrNotRunning = errors.New("daemon: is not running")
+
+// answerTimeout bounds requests that the daemon answers at once.
+const answerTimeout = 30 * time.Second
+
+// Client asks a daemon over its control socket.
+type Client struct {
+	http *http.Client
+}
+
+// NewClient makes a client of the daemon with the control socket at path. It
+// does not connect.
+func NewClient(path string) *Client {
+	var dialer net.Dialer
+	return &Client{&http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", path)
+		},
+		MaxIdleConns: 1,
+	}}}
+}
+
+// Status asks how the daemon is.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return c.status(ctx, http.MethodGet, "status", nil)
+}
+
+// Pause is [Daemon.Pause].
+func (c *Client) Pause(ctx context.Context, length time.Duration) (Status, error) {
+	body := map[string]string{}
+	if length > 0 {
+		body["for"] = length.String()
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		return Status{}, err
+	}
+	return c.status(ctx, http.MethodPost, "pause", b)
+}
+
+// Resume is [Daemon.Resume].
+func (c *Client) Resume(ctx context.Context) (Status, error) {
+	return c.status(ctx, http.MethodPost, "resume", nil)
+}
+
+// Unlock hands the backup key to the daemon. A key that is not that of the store
+// is refused.
+func (c *Client) Unlock(ctx context.Context, key [32]byte) (Status, error) {
+	defer clear(key[:])
+	return c.status(ctx, http.MethodPost, "unlock", key[:])
+}
+
+// Lock has the daemon forget the key.
+func (c *Client) Lock(ctx context.Context) (Status, error) {
+	return c.status(ctx, http.MethodPost, "lock", nil)
+}
+
+// Backup is [Daemon.Backup]: it returns the last event of each source. When ctx
+// ends, the backup goes on. ErrLocked, ErrUnknownSource, ErrNotRunning.
+func (c *Client) Backup(ctx context.Context, sources []string, fn func(Event)) ([]Event, error) {
+	b, err := json.Marshal(map[string][]string{"sources": sources})
+	if err != nil {
+		return nil, err
+	}
+	var last []Event
+	done := false
+	err = c.stream(ctx, http.MethodPost, "backup", b, func(e Event) {
+		if e.Kind == Done {
+			done = true
+			return
+		}
+		if e.final() {
+			last = append(last, e)
+		}
+		if fn != nil {
+			fn(e)
+		}
+	})
+	if err == nil && !done {
+		err = errors.New("the daemon stopped before the backup ended")
+	}
+	return last, err
+}
+
+// Events calls fn for each event after the one numbered after, and returns when
+// ctx ends (nil) or the daemon does.
+func (c *Client) Events(ctx context.Context, after uint64, fn func(Event)) error {
+	err := c.stream(ctx, http.MethodGet, "events?after="+url.QueryEscape(strconv.FormatUint(after, 10)), nil, fn)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (c *Client) status(ctx context.Context, method, path string, body []byte) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return Status{}, err
+	}
+	defer resp.Body.Close()
+	var st Status
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 16<<20)).Decode(&st); err != nil {
+		return Status{}, fmt.Errorf("reading the daemon's answer: %w", err)
+	}
+	return st, nil
+}
+
+func (c *Client) stream(ctx context.Context, method, path string, body []byte, fn func(Event)) error {
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var e Event
+		if err := dec.Decode(&e); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("listening to the daemon: %w", err)
+		}
+		fn(e)
+	}
+}
+
+// do asks, and turns an answer that is an error into one.
+func (c *Client) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://cofferd/v1/"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, ErrNotRunning
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking the daemon: %w", err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var p problem
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&p); err != nil {
+		return nil, fmt.Errorf("the daemon answers %s", resp.Status)
+	}
+	for _, known := range problems {
+		if p.Code == known.code {
+			return nil, fmt.Errorf("%w (%s)", known.err, p.Error)
+		}
+	}
+	return nil, errors.New(p.Error)
+}
