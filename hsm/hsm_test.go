@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -507,38 +506,4 @@ func TestMetrics(t *testing.T) {
 	if got["operations_total evaluate record"] != 1 || got["operations_total new_key ok"] != 1 || got["up"] != 1 || got["sessions"] != 3 {
 		t.Errorf("counted %v", got)
 	}
-}
-
-// FuzzRecord: what parses must encode to the same bytes.
-func FuzzRecord(f *testing.F) {
-	paths, err := os.ReadDir("testdata/records")
-	if err != nil || len(paths) < 3 {
-		f.Fatalf("%d seeds, %v", len(paths), err)
-	}
-	for _, p := range paths {
-		text, err := os.ReadFile("testdata/records/" + p.Name())
-		if err != nil {
-			f.Fatal(err)
-		}
-		raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
-		if err != nil {
-			f.Fatal(err)
-		}
-		if r, err := parseRecord(raw); err != nil || r.mode == 0 {
-			f.Fatalf("%s: %v", p.Name(), err)
-		}
-		f.Add(raw)
-	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		r, err := parseRecord(raw)
-		if err != nil {
-			if !errors.Is(err, ErrRecord) {
-				t.Errorf("error of no kind: %v", err)
-			}
-			return
-		}
-		if again := r.bytes(); !bytes.Equal(again, raw) {
-			t.Errorf("%x encodes to %x", raw, again)
-		}
-	})
 }

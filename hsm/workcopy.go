@@ -53,16 +53,24 @@ func readMeta(dir string) (*tokenMeta, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hsm: reading %s: %w", f.Name(), err)
 	}
-	m := new(tokenMeta)
-	if err := json.Unmarshal(raw, m); err != nil {
+	m, err := parseMeta(raw)
+	if err != nil {
 		return nil, fmt.Errorf("hsm: reading %s: %w", f.Name(), err)
 	}
+	return m, nil
+}
+
+func parseMeta(raw []byte) (*tokenMeta, error) {
+	m := new(tokenMeta)
+	if err := json.Unmarshal(raw, m); err != nil {
+		return nil, err
+	}
 	if m.Version != 1 || len(m.Files) == 0 || len(m.Files) > maxTokenFiles || !filepath.IsLocal(m.Dir) {
-		return nil, fmt.Errorf("hsm: %s is not of a version that this program knows", f.Name())
+		return nil, errors.New("not of a version that this program knows")
 	}
 	for name := range m.Files {
 		if !filepath.IsLocal(name) {
-			return nil, fmt.Errorf("hsm: %s names a file outside its folder", f.Name())
+			return nil, errors.New("it names a file outside its folder")
 		}
 	}
 	return m, nil
