@@ -58,6 +58,7 @@ type body struct {
 	want    wanted
 	check   hash.Hash // nil: not computed
 	sum     checksum  // computed, after io.EOF
+	second  hash.Hash // another one that is wanted, nil if none
 	err     error
 }
 
@@ -69,10 +70,14 @@ func (p *Proxy) openBody(rq *request, withMD5, withSum bool) (*body, error) {
 	case payloadChunks, payloadChunksTrailer, payloadUnsignedTrailer:
 		size, err := strconv.ParseInt(rq.Header.Get("X-Amz-Decoded-Content-Length"), 10, 64)
 		if err != nil || size < 0 {
-			return nil, errMissingLength.saying("You must provide the x-amz-decoded-content-length HTTP header.")
+			return nil, errMissingLength
 		}
 		b.size = size
-		b.chunked = newChunkReader(rq.Body, pay.signer, pay.kind != payloadChunks)
+		trailing := pay.kind != payloadChunks
+		if trailing && rq.Header.Get("X-Amz-Trailer") == "" {
+			return nil, errMalformedTrailer
+		}
+		b.chunked = newChunkReader(rq.Body, pay.signer, trailing)
 		b.src = b.chunked
 	case payloadHash:
 		b.sha, b.shaWant = sha256.New(), pay.sum
@@ -132,8 +137,10 @@ func (b *body) fetch(buf []byte) (int, error) {
 	n, err := b.src.Read(buf)
 	b.read += int64(n)
 	switch {
-	case b.size >= 0 && b.read > b.size || b.read > maxObjectPut:
-		err = errEntityTooLarge.saying("The body is longer than declared.")
+	case b.size >= 0 && b.read > b.size:
+		err = errIncompleteBody
+	case b.read > maxObjectPut:
+		err = errEntityTooLarge
 	case errors.Is(err, io.ErrUnexpectedEOF), err == io.EOF && b.size >= 0 && b.read < b.size:
 		err = errIncompleteBody
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -147,7 +154,7 @@ func (b *body) fetch(buf []byte) (int, error) {
 }
 
 func (b *body) hash(data []byte) {
-	for _, h := range []hash.Hash{b.sha, b.md5, b.check} {
+	for _, h := range []hash.Hash{b.sha, b.md5, b.check, b.second} {
 		if h != nil {
 			h.Write(data)
 		}
@@ -176,8 +183,11 @@ func (b *body) verify() error {
 	want := b.want.value
 	if b.want.trailer {
 		want = b.chunked.Trailer(strings.ToLower(b.want.alg.header()))
-		if _, err := parseChecksum(b.want.alg, want); err != nil {
+		if want == "" {
 			return errMalformedTrailer
+		}
+		if _, err := parseChecksum(b.want.alg, want); err != nil {
+			return errInvalidRequest.saying("Value for %s trailing header is invalid.", strings.ToLower(b.want.alg.header()))
 		}
 	}
 	if want != "" && want != b.sum.value {

@@ -34,13 +34,18 @@ type listBucketsResult struct {
 type bucketEntry struct {
 	Name         string
 	CreationDate timestamp
+	BucketRegion string
+	BucketArn    string
 }
 
 func (p *Proxy) listBuckets(w http.ResponseWriter, rq *request) error {
 	out := listBucketsResult{Owner: ownerOf(rq.who), Prefix: rq.query.Get("prefix")}
-	max, err := readListing(map[string][]string{"max-keys": rq.query["max-buckets"]})
+	limit, err := readCount(rq.query, "max-buckets", maxBuckets)
 	if err != nil {
 		return err
+	}
+	if limit == 0 {
+		return badArgument("max-buckets", "0", "Argument max-buckets must be an integer between 1 and 10000.")
 	}
 	paged := rq.query.Has("max-buckets")
 	after := rq.query.Get("continuation-token")
@@ -49,17 +54,15 @@ func (p *Proxy) listBuckets(w http.ResponseWriter, rq *request) error {
 		if !rq.who.mayUse(name) || !strings.HasPrefix(name, out.Prefix) || after != "" && name <= after {
 			return true, nil
 		}
-		if paged && len(out.Buckets) == max.max {
-			if max.max > 0 {
-				out.ContinuationToken = out.Buckets[max.max-1].Name
-			}
+		if paged && len(out.Buckets) == limit {
+			out.ContinuationToken = out.Buckets[limit-1].Name
 			return false, nil
 		}
 		var b bucketRow
 		if err := value(&b); err != nil {
 			return false, err
 		}
-		out.Buckets = append(out.Buckets, bucketEntry{name, timestamp(time.Unix(0, b.Created))})
+		out.Buckets = append(out.Buckets, bucketEntry{name, timestamp(time.Unix(0, b.Created)), p.region, "arn:aws:s3:::" + name})
 		return true, nil
 	})
 	if err != nil {
@@ -71,6 +74,7 @@ func (p *Proxy) listBuckets(w http.ResponseWriter, rq *request) error {
 type createBucketRequest struct {
 	XMLName            xml.Name `xml:"CreateBucketConfiguration"`
 	LocationConstraint string
+	Tags               []tagXML `xml:"Tags>Tag"`
 }
 
 func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
@@ -81,14 +85,26 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
+	var in createBucketRequest
 	if len(bytes.TrimSpace(body)) > 0 {
-		var in createBucketRequest
 		if err := parseXML(body, &in); err != nil {
 			return err
 		}
 		if l := in.LocationConstraint; l != "" && l != p.region && l != "EU" {
 			return &failure{code: "InvalidLocationConstraint", status: 400, message: "The specified location-constraint is not valid"}
 		}
+	}
+	tags, err := tagsOf(in.Tags)
+	if err == nil {
+		err = checkBucketTags(tags)
+	}
+	if err != nil {
+		return err
+	}
+	switch o := rq.Header.Get("X-Amz-Object-Ownership"); o {
+	case "", "BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter":
+	default:
+		return badArgument("x-amz-object-ownership", o, "Invalid x-amz-object-ownership header: %s", o)
 	}
 	unlock, err := p.locks.lock(rq.Context(), rq.bucket)
 	if err != nil {
@@ -101,7 +117,7 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 			return errBucketOwned
 		}
 	} else {
-		b := &bucketRow{Created: p.now().UnixNano(), Owner: rq.who.key.ID, Lock: lock}
+		b := &bucketRow{Created: p.now().UnixNano(), Owner: rq.who.key.ID, Lock: lock, Tags: tags}
 		if lock {
 			b.Versioning = "Enabled"
 		}
@@ -110,6 +126,7 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 		}
 	}
 	w.Header().Set("Location", "/"+rq.bucket)
+	w.Header().Set("X-Amz-Bucket-Arn", "arn:aws:s3:::"+rq.bucket)
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusOK)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -44,6 +45,9 @@ func (p *Proxy) completeUpload(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
+	if _, err := wantedChecksum(rq.Header); err != nil {
+		return err
+	}
 	t := &target{ix: rq.ix, bucket: rq.bucket, key: rq.key, row: b}
 	if t.cond, err = readWriteCondition(rq.Header); err != nil {
 		return err
@@ -58,16 +62,12 @@ func (p *Proxy) completeUpload(w http.ResponseWriter, rq *request) error {
 		return err
 	}
 	defer unlock()
-	u, err := rq.ix.findUpload(rq.bucket, rq.key, id)
+	r, err := p.completeOnce(rq, t, id, in.Parts)
 	if err != nil {
 		return err
 	}
-	r, err := p.complete(rq, t, u, in.Parts)
-	if err != nil {
-		return err
-	}
-	if u.Version != "" {
-		w.Header().Set("X-Amz-Version-Id", u.Version)
+	if r.Version != "" {
+		w.Header().Set("X-Amz-Version-Id", r.Version)
 	}
 	w.Header().Set("X-Amz-Server-Side-Encryption", "AES256")
 	out := completeResult{
@@ -78,6 +78,22 @@ func (p *Proxy) completeUpload(w http.ResponseWriter, rq *request) error {
 		out.checksumXML = newChecksumXML(algorithm(c.Algo), c.Value, c.Type)
 	}
 	return writeXML(w, http.StatusOK, out)
+}
+
+// completeOnce completes an upload, or finds that it has been completed: a client
+// that lost the answer asks again. The caller holds the lock of the upload.
+func (p *Proxy) completeOnce(rq *request, t *target, id string, list []completePart) (*row, error) {
+	u, err := rq.ix.findUpload(rq.bucket, rq.key, id)
+	if errors.Is(err, errNoSuchUpload) {
+		done, derr := rq.ix.findDone(rq.bucket, rq.key, id)
+		if derr != nil || done != nil {
+			return done, derr
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.complete(rq, t, u, list)
 }
 
 // withoutObjectChecksum hides the checksum headers of a Complete: they speak of
@@ -97,7 +113,7 @@ func (p *Proxy) complete(rq *request, t *target, u *uploadRow, list []completePa
 	if err != nil {
 		return nil, err
 	}
-	parts, err := chooseParts(all, list)
+	parts, err := chooseParts(u, all, list)
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +150,7 @@ func (p *Proxy) complete(rq *request, t *target, u *uploadRow, list []completePa
 	}
 	c := rq.ix.change()
 	c.dropUpload(t.bucket, t.key, u.ID, all)
+	c.set(doneKey(t.bucket, t.key, u.ID), done)
 	if err := c.commit(); err != nil {
 		return nil, err
 	}
@@ -154,7 +171,7 @@ func (p *Proxy) completedBefore(rq *request, t *target, at place, r *row) (*row,
 }
 
 // chooseParts finds the parts that the client lists among those that were stored.
-func chooseParts(all []partRow, list []completePart) ([]partRow, error) {
+func chooseParts(u *uploadRow, all []partRow, list []completePart) ([]partRow, error) {
 	if len(list) == 0 || len(list) > upstream.MaxParts {
 		return nil, errMalformedXML
 	}
@@ -164,15 +181,15 @@ func chooseParts(all []partRow, list []completePart) ([]partRow, error) {
 	}
 	var parts []partRow
 	for i, c := range list {
+		if c.PartNumber < 1 {
+			return nil, badArgument("PartNumber", strconv.Itoa(c.PartNumber), "PartNumber must be >= 1")
+		}
 		if i > 0 && c.PartNumber <= list[i-1].PartNumber {
 			return nil, errInvalidPartOrder
 		}
 		part, ok := stored[c.PartNumber]
-		if !ok || unquote(c.ETag) != part.ETag {
-			return nil, errInvalidPart
-		}
-		if sum := c.get(part.Algo); sum != "" && sum != part.Checksum {
-			return nil, errInvalidPart
+		if err := c.check(u, part, ok); err != nil {
+			return nil, err
 		}
 		parts = append(parts, part)
 	}
@@ -184,48 +201,95 @@ func chooseParts(all []partRow, list []completePart) ([]partRow, error) {
 	return parts, nil
 }
 
+// check compares what the client says of a part with what was stored.
+func (c *completePart) check(u *uploadRow, part partRow, stored bool) error {
+	if c.ETag == "" {
+		return errMalformedXML
+	}
+	bad := errInvalidPart.with("UploadId", u.ID).with("PartNumber", strconv.Itoa(c.PartNumber)).with("ETag", unquote(c.ETag))
+	if !stored || unquote(c.ETag) != part.ETag {
+		return bad
+	}
+	given := 0
+	for _, a := range algorithms {
+		sum := c.get(a)
+		if sum == "" {
+			continue
+		}
+		given++
+		if _, err := parseChecksum(a, sum); err != nil || given > 1 {
+			return badArgument("Checksum", sum, "Invalid Base64 or multiple checksums present in request")
+		}
+		switch {
+		case u.Algorithm == "": // the part's own checksum was verified when it came
+		case a != u.Algorithm:
+			return errBadDigest.saying("The %s you specified for part %d did not match what we received.", strings.ToLower(string(a)), c.PartNumber)
+		case sum != part.Checksum:
+			return bad
+		}
+	}
+	if given == 0 && u.Type == typeComposite {
+		return errInvalidRequest.saying("The upload was created using a %s checksum. The complete request must include the checksum for each part. It was missing for part %d in the request.", strings.ToLower(string(u.Algorithm)), c.PartNumber)
+	}
+	return nil
+}
+
 // sumParts computes size, ETag and checksum of the object, and compares them with
 // what the client expects.
 func (p *Proxy) sumParts(r *row, u *uploadRow, parts []partRow, h http.Header) error {
 	etag := md5.New()
 	sums := make([]sized, len(parts))
-	alg, same := parts[0].Algo, true
+	alg := parts[0].Algo // the same for all: it is the upload's
 	for i, part := range parts {
 		r.Size += part.Size
 		etag.Write(part.MD5)
 		sums[i] = sized{part.Checksum, part.Size}
-		same = same && part.Algo == alg
 	}
 	r.ETag = fmt.Sprintf("%s-%d", hex.EncodeToString(etag.Sum(nil)), len(parts))
 	if p.opaque {
 		r.ETag = strings.TrimSuffix(p.newETag(), "1") + strconv.Itoa(len(parts))
 	}
-	if s := h.Get("X-Amz-Mp-Object-Size"); s != "" {
-		if n, err := strconv.ParseInt(s, 10, 64); err != nil || n != r.Size {
-			return errInvalidRequest.saying("The provided 'x-amz-mp-object-size' header value does not match what was computed.")
-		}
-	}
-	if !same {
-		return nil // parts by different checksums have none together
+	if err := checkObjectSize(h.Get("X-Amz-Mp-Object-Size"), r.Size); err != nil {
+		return err
 	}
 	kind := u.Type
 	if kind == "" {
-		kind = typeComposite
-		if alg == algCRC64NVME {
-			kind = typeFull
+		kind = typeFull
+	}
+	if t := h.Get("X-Amz-Checksum-Type"); t != "" && !strings.EqualFold(t, kind) {
+		if t = strings.ToUpper(t); t != typeFull && t != typeComposite {
+			return errInvalidRequest.saying("Value for x-amz-checksum-type header is invalid.")
 		}
+		return errInvalidRequest.saying("The upload was created using the %s checksum mode. The complete request must use the same checksum mode.", kind)
 	}
 	sum, err := combine(alg, kind, sums)
 	if err != nil {
 		return err
 	}
-	if want := h.Get(alg.header()); want != "" && strings.TrimSuffix(want, fmt.Sprintf("-%d", len(parts))) != sum {
+	if want := h.Get(alg.header()); u.Algorithm != "" && want != "" && strings.TrimSuffix(want, fmt.Sprintf("-%d", len(parts))) != sum {
 		return errBadDigest.saying("The %s you specified did not match the calculated checksum.", alg)
 	}
 	if kind == typeComposite {
 		sum = fmt.Sprintf("%s-%d", sum, len(parts))
 	}
 	r.Checksums = []seal.Checksum{{Type: kind, Algo: string(alg), Value: sum}}
+	return nil
+}
+
+// checkObjectSize compares the size that the client expects.
+func checkObjectSize(s string, size int64) error {
+	if s == "" {
+		return nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	switch {
+	case err != nil:
+		return errInvalidRequest.saying("Value for x-amz-mp-object-size header is invalid: '%s'", s)
+	case n < 0:
+		return errInvalidRequest.saying("Value for x-amz-mp-object-size header is less than zero: '%d'", n)
+	case n != size:
+		return errInvalidRequest.saying("The provided 'x-amz-mp-object-size' header value %d does not match what was computed: %d", n, size)
+	}
 	return nil
 }
 

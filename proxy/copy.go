@@ -44,7 +44,13 @@ func (p *Proxy) findSourceAt(rq *request, path, query string, hasQuery bool, une
 	}
 	bucket, key, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if !ok || bucket == "" || key == "" {
-		return nil, errInvalidArgument.saying("Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
+		return nil, badArgument("x-amz-copy-source", path, "Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
+	}
+	if !validBucket(bucket) {
+		return nil, badArgument("x-amz-copy-source", path, "Invalid copy source bucket name")
+	}
+	if expected := rq.Header.Get("X-Amz-Source-Expected-Bucket-Owner"); expected != "" && p.access[expected] == nil {
+		return nil, errAccessDenied
 	}
 	if !rq.who.mayUse(bucket) {
 		return nil, errAccessDenied
@@ -59,7 +65,7 @@ func (p *Proxy) findSourceAt(rq *request, path, query string, hasQuery bool, une
 	if err != nil {
 		return nil, err
 	}
-	return p.findIn(rq.Context(), make(http.Header), rq.ix, b, bucket, key, id, id != "")
+	return p.findIn(rq.Context(), make(http.Header), rq.ix, b, bucket, key, id)
 }
 
 // copyObject copies within the upstream: the bytes stay sealed under their data
@@ -67,6 +73,9 @@ func (p *Proxy) findSourceAt(rq *request, path, query string, hasQuery bool, une
 func (p *Proxy) copyObject(w http.ResponseWriter, rq *request) error {
 	t, err := p.writeTarget(rq)
 	if err != nil {
+		return err
+	}
+	if _, err := copyAlgorithm(rq.Header); err != nil {
 		return err
 	}
 	f, err := p.findSource(rq)
@@ -99,7 +108,7 @@ func (p *Proxy) copyObject(w http.ResponseWriter, rq *request) error {
 // copied is the row of the copy of f that rq asks for.
 func (t *target) copied(rq *request, f *found) (*row, error) {
 	r := *f.row
-	r.Retention, r.Hold, r.Marker = nil, false, false
+	r.Retention, r.Hold, r.Marker = nil, "", false
 	replaces := false
 	switch d := rq.Header.Get("X-Amz-Metadata-Directive"); d {
 	case "", "COPY":

@@ -86,7 +86,7 @@ var (
 	errInvalidBucketName     = &failure{code: "InvalidBucketName", status: 400, message: "The specified bucket is not valid."}
 	errInvalidBucketState    = &failure{code: "InvalidBucketState", status: 409, message: "The request is not valid for the current state of the bucket."}
 	errInvalidDigest         = &failure{code: "InvalidDigest", status: 400, message: "The Content-Md5 you specified is not valid."}
-	errInvalidPart           = &failure{code: "InvalidPart", status: 400, message: "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."}
+	errInvalidPart           = &failure{code: "InvalidPart", status: 400, message: "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."}
 	errInvalidPartNumber     = &failure{code: "InvalidPartNumber", status: 416, message: "The requested partnumber is not satisfiable."}
 	errInvalidPartOrder      = &failure{code: "InvalidPartOrder", status: 400, message: "The list of parts was not in ascending order. Parts must be ordered by part number."}
 	errInvalidRange          = &failure{code: "InvalidRange", status: 416, message: "The requested range is not satisfiable"}

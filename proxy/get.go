@@ -26,15 +26,16 @@ func (p *Proxy) find(h http.Header, rq *request) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.findIn(rq.Context(), h, rq.ix, b, rq.bucket, rq.key, rq.query.Get("versionId"), rq.query.Has("versionId"))
+	return p.findIn(rq.Context(), h, rq.ix, b, rq.bucket, rq.key, rq.query.Get("versionId"))
 }
 
-func (p *Proxy) findIn(ctx context.Context, h http.Header, ix *index, b *bucketRow, bucket, key, id string, byID bool) (*found, error) {
+func (p *Proxy) findIn(ctx context.Context, h http.Header, ix *index, b *bucketRow, bucket, key, id string) (*found, error) {
 	if err := p.settleKey(ctx, ix, bucket, key); err != nil {
 		return nil, err
 	}
 	var r *row
 	var err error
+	byID := id != "" // an empty one is none
 	if byID {
 		if id != nullVersion && !isVersionID(id) {
 			return nil, badArgument("versionId", id, "Invalid version id specified")

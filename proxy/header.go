@@ -55,6 +55,9 @@ func readAttributes(h http.Header) (attributes, error) {
 				continue
 			}
 		}
+		if name == "X-Amz-Website-Redirect-Location" && v != "" && v[0] != '/' && !strings.HasPrefix(v, "http://") && !strings.HasPrefix(v, "https://") {
+			return a, &failure{code: "InvalidRedirectLocation", status: 400, message: "The website redirect location must have a prefix of 'http://' or 'https://' or '/'."}
+		}
 		if v != "" {
 			a.headers[strings.ToLower(name)] = v
 		}
@@ -191,8 +194,8 @@ func describe(h http.Header, r *row, rq *request, versioned bool) {
 		h.Set("X-Amz-Object-Lock-Mode", r.Retention.Mode)
 		h.Set("X-Amz-Object-Lock-Retain-Until-Date", time.Unix(r.Retention.Until, 0).UTC().Format(time.RFC3339))
 	}
-	if r.Hold {
-		h.Set("X-Amz-Object-Lock-Legal-Hold", "ON")
+	if r.Hold != "" {
+		h.Set("X-Amz-Object-Lock-Legal-Hold", r.Hold)
 	}
 }
 

@@ -28,6 +28,7 @@ const (
 	rowParts  = 'd' // the table of parts of a version that has several
 	rowUpload = 'u' // an unfinished multipart upload
 	rowPart   = 'p' // a part of one
+	rowDone   = 'f' // an upload that was finished lately
 	rowIntent = 'i' // a write that the upstream may or may not have seen
 )
 

@@ -42,14 +42,24 @@ func readListing(q url.Values) (listing, error) {
 	if l.encode, err = encoder(l.encoding); err != nil {
 		return l, err
 	}
-	if s := q.Get("max-keys"); s != "" {
-		n, err := strconv.ParseInt(s, 10, 32)
-		if err != nil || n < 0 {
-			return l, errInvalidArgument.saying("Provided max-keys not an integer or within integer range")
-		}
-		l.max = min(int(n), maxListed)
+	l.max, err = readCount(q, "max-keys", maxListed)
+	return l, err
+}
+
+// readCount reads a number of a query; absent means limit, and more is limit.
+func readCount(q url.Values, name string, limit int) (int, error) {
+	s := q.Get(name)
+	if s == "" {
+		return limit, nil
 	}
-	return l, nil
+	n, err := strconv.ParseInt(s, 10, 32)
+	switch {
+	case err != nil:
+		return 0, badArgument(name, s, "Provided %s not an integer or within integer range", s)
+	case n < 0:
+		return 0, badArgument(name, s, "Argument %s must be an integer between 0 and 2147483647", name)
+	}
+	return min(int(n), limit), nil
 }
 
 // list collects one page of the current versions in a bucket.

@@ -16,7 +16,7 @@ const (
 // lockRequest is the protection that a client asks for with a write.
 type lockRequest struct {
 	retention *retention
-	hold      bool
+	hold      string // "", ON or OFF
 	asked     bool
 }
 
@@ -40,7 +40,7 @@ func readLock(h http.Header) (lockRequest, error) {
 	switch v := h.Get("X-Amz-Object-Lock-Legal-Hold"); v {
 	case "":
 	case "ON", "OFF":
-		l.hold, l.asked = v == "ON", true
+		l.hold, l.asked = v, true
 	default:
 		return l, badArgument("x-amz-object-lock-legal-hold", v, "Legal Hold must be either of 'ON' or 'OFF'")
 	}
@@ -59,7 +59,7 @@ func missingOf(mode, until string) string {
 // bucket's default.
 func (b *bucketRow) protect(r *row, l lockRequest, now time.Time) error {
 	if l.asked && !b.Lock {
-		return errInvalidRequest.saying("Bucket is missing Object Lock Configuration")
+		return errInvalidRequest.saying("Bucket is missing ObjectLockConfiguration")
 	}
 	if l.retention != nil && l.retention.Until <= now.Unix() {
 		return badArgument("x-amz-object-lock-retain-until-date", "", "The retain until date must be in the future!")
@@ -74,7 +74,7 @@ func (b *bucketRow) protect(r *row, l lockRequest, now time.Time) error {
 // mayDelete reports whether a version may be removed. bypass is the client's wish
 // to override governance mode.
 func (r *row) mayDelete(now time.Time, bypass bool) error {
-	if r.Hold {
+	if r.Hold == "ON" {
 		return errAccessDenied.saying("Access Denied because object protected by object lock.")
 	}
 	if r.Retention == nil || r.Retention.Until <= now.Unix() || r.Retention.Mode == modeGovernance && bypass {
@@ -206,6 +206,10 @@ func (p *Proxy) getRetention(w http.ResponseWriter, rq *request) error {
 }
 
 func (p *Proxy) putRetention(w http.ResponseWriter, rq *request) error {
+	f, err := p.findLocked(w, rq)
+	if err != nil {
+		return err
+	}
 	var in retentionXML
 	if err := p.readXML(rq, &in); err != nil {
 		return err
@@ -220,10 +224,6 @@ func (p *Proxy) putRetention(w http.ResponseWriter, rq *request) error {
 			return badArgument("x-amz-object-lock-retain-until-date", "", "The retain until date must be in the future!")
 		}
 		want = &retention{Mode: in.Mode, Until: until.Unix()}
-	}
-	f, err := p.findLocked(w, rq)
-	if err != nil {
-		return err
 	}
 	return p.rewriteLocked(w, rq, f, func(r *row) error {
 		now := r.Retention
@@ -243,14 +243,17 @@ func (p *Proxy) getLegalHold(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
-	out := legalHoldXML{XMLName: xml.Name{Space: xmlNamespace, Local: "LegalHold"}, Status: "OFF"}
-	if f.row.Hold {
-		out.Status = "ON"
+	if f.row.Hold == "" {
+		return errNoSuchObjectLock
 	}
-	return writeXML(w, http.StatusOK, out)
+	return writeXML(w, http.StatusOK, legalHoldXML{XMLName: xml.Name{Space: xmlNamespace, Local: "LegalHold"}, Status: f.row.Hold})
 }
 
 func (p *Proxy) putLegalHold(w http.ResponseWriter, rq *request) error {
+	f, err := p.findLocked(w, rq)
+	if err != nil {
+		return err
+	}
 	var in legalHoldXML
 	if err := p.readXML(rq, &in); err != nil {
 		return err
@@ -258,12 +261,8 @@ func (p *Proxy) putLegalHold(w http.ResponseWriter, rq *request) error {
 	if in.Status != "ON" && in.Status != "OFF" {
 		return errMalformedXML
 	}
-	f, err := p.findLocked(w, rq)
-	if err != nil {
-		return err
-	}
 	return p.rewriteLocked(w, rq, f, func(r *row) error {
-		r.Hold = in.Status == "ON"
+		r.Hold = in.Status
 		return nil
 	})
 }

@@ -79,7 +79,7 @@ func (p *Proxy) close() error {
 // the index; it stays where it is.
 func (p *Proxy) rebuild(ctx context.Context, ix *index) (int, error) {
 	// An earlier attempt may have left rows.
-	for _, kind := range []byte{rowBucket, rowObject, rowParts, rowUpload, rowPart, rowIntent} {
+	for _, kind := range []byte{rowBucket, rowObject, rowParts, rowUpload, rowPart, rowDone, rowIntent} {
 		if err := ix.db.DeleteRange([]byte{kind}, []byte{kind + 1}, pebble.Sync); err != nil {
 			return 0, fmt.Errorf("clearing the index: %w", err)
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"coffer/internal/durable"
 	"coffer/seal"
@@ -59,7 +60,7 @@ func (p *Proxy) uploadPart(w http.ResponseWriter, rq *request) error {
 	}
 	h := w.Header()
 	h.Set("Etag", quote(part.ETag))
-	h.Set(part.Algo.header(), part.Checksum)
+	h.Set(b.want.alg.header(), b.sum.value)
 	h.Set("X-Amz-Server-Side-Encryption", "AES256")
 	h.Set("Content-Length", "0")
 	w.WriteHeader(http.StatusOK)
@@ -70,9 +71,13 @@ func (p *Proxy) uploadPart(w http.ResponseWriter, rq *request) error {
 // a declaration follows the upload.
 func (u *uploadRow) chooseChecksum(b *body) error {
 	switch {
-	case u.Algorithm == "" || u.Algorithm == b.want.alg:
+	case u.Algorithm == "" && b.want.alg != algCRC64NVME:
+		b.second = algCRC64NVME.new() // of the object; the client's is only of the part
+	case u.Algorithm == "" || u.Algorithm == b.want.alg && b.want.declared:
 	case b.want.declared:
-		return errInvalidRequest.saying("Checksum Type mismatch occurred, expected checksum Type: %s, actual checksum Type: %s", u.Algorithm, b.want.alg)
+		return errInvalidRequest.saying("Checksum Type mismatch occurred, expected checksum Type: %s, actual checksum Type: %s", strings.ToLower(string(u.Algorithm)), strings.ToLower(string(b.want.alg)))
+	case u.Type == typeComposite:
+		return errInvalidRequest.saying("Checksum Type mismatch occurred, expected checksum Type: %s, actual checksum Type: null", strings.ToLower(string(u.Algorithm)))
 	default:
 		b.want.alg = u.Algorithm
 		b.check = u.Algorithm.new()
@@ -111,6 +116,9 @@ func (p *Proxy) describePart(part *partRow, b *body, w *seal.PartWriter) {
 		}
 	}
 	part.Algo, part.Checksum = b.want.alg, b.sum.value
+	if b.second != nil {
+		part.Algo, part.Checksum = algCRC64NVME, sumOf(algCRC64NVME, b.second).value
+	}
 	part.Modified = p.now().UnixNano()
 }
 

@@ -103,14 +103,16 @@ func (p *Proxy) serve(w http.ResponseWriter, rq *request) error {
 		return p.postForm(w, rq)
 	}
 	if rq.op, err = route(rq); err != nil {
-		_, _, denied := p.authenticate(rq.Request, rq.query)
-		return errors.Join(denied, err) // what an unknown client asked for is not its business
+		return err
 	}
 	if rq.who, rq.pay, err = p.authenticate(rq.Request, rq.query); err != nil {
 		return err
 	}
 	if err := p.authorize(rq); err != nil {
 		return err
+	}
+	if rq.pay.kind >= payloadChunks && rq.op.name != "PutObject" && rq.op.name != "UploadPart" {
+		return errInvalidRequest.saying("The value of x-amz-content-sha256 header is invalid.")
 	}
 	if rq.ix, err = p.open(rq.Context()); err != nil {
 		return err

@@ -131,7 +131,13 @@ func route(rq *request) (*operation, error) {
 		if op, ok := routes[rq.Method+" "+level+"?"+name]; ok {
 			return op, nil
 		}
+		if name == "uploads" && level == onObject && rq.Method == http.MethodGet {
+			return unknownOperation, errInvalidRequest.saying("Key is not expected for the GET method ?uploads subresource")
+		}
 		return unknownOperation, errNotImplemented.saying("%s with ?%s is not implemented.", rq.Method, name)
+	}
+	if level == onObject && rq.Method == http.MethodGet && rq.query.Has("versions") {
+		return unknownOperation, errInvalidRequest.saying("There is no such thing as the ?versions sub-resource for a key")
 	}
 	if op, ok := routes[rq.Method+" "+level]; ok {
 		return op, nil

@@ -31,7 +31,7 @@ type row struct {
 	Tags       map[string]string `cbor:"15,keyasint,omitempty"`
 	Checksums  []seal.Checksum   `cbor:"16,keyasint,omitempty"`
 	Retention  *retention        `cbor:"17,keyasint,omitempty"`
-	Hold       bool              `cbor:"18,keyasint,omitempty"`
+	Hold       string            `cbor:"18,keyasint,omitempty"` // legal hold: "", ON or OFF
 }
 
 // retention protects a version until a time.

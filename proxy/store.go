@@ -23,7 +23,7 @@ const (
 	ownVersion    = "x-coffer-version"    // envelope: the version that it is bound to
 	ownModified   = "x-coffer-modified"   // envelope: ns since 1970, when not the record's
 	ownRetention  = "x-coffer-retention"  // envelope: "MODE SECONDS"
-	ownHold       = "x-coffer-hold"       // envelope: "on"
+	ownHold       = "x-coffer-hold"       // envelope: "ON" or "OFF"
 )
 
 const versionIDSize = 32
@@ -82,8 +82,8 @@ func (ix *index) envelope(at place, r *row, replaced bool) (map[string]string, e
 	if r.Retention != nil {
 		e.Headers[ownRetention] = fmt.Sprintf("%s %d", r.Retention.Mode, r.Retention.Until)
 	}
-	if r.Hold {
-		e.Headers[ownHold] = "on"
+	if r.Hold != "" {
+		e.Headers[ownHold] = r.Hold
 	}
 	sealed, err := ix.keys.SealEnvelope(at.bucket, at.key, e)
 	if err != nil {
@@ -214,7 +214,7 @@ func rowOf(at place, info upstream.Info, e seal.Envelope, object *seal.Object) (
 			return nil, fmt.Errorf("retention %q: %w", s, seal.ErrCorrupt)
 		}
 	}
-	r.Hold = e.Headers[ownHold] == "on"
+	r.Hold = e.Headers[ownHold]
 	r.Headers = withoutOwn(r.Headers)
 	return r, nil
 }

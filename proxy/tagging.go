@@ -29,14 +29,22 @@ func (p *Proxy) readTagging(rq *request, limit func(map[string]string) error) (m
 	if err := p.readXML(rq, &in); err != nil {
 		return nil, err
 	}
-	tags := make(map[string]string, len(in.Tags))
-	for _, tag := range in.Tags {
+	tags, err := tagsOf(in.Tags)
+	if err != nil {
+		return nil, err
+	}
+	return tags, limit(tags)
+}
+
+func tagsOf(list []tagXML) (map[string]string, error) {
+	tags := make(map[string]string, len(list))
+	for _, tag := range list {
 		if _, twice := tags[tag.Key]; twice {
-			return nil, errInvalidTag.saying("Cannot provide multiple Tags with the same key")
+			return nil, errInvalidTag.saying("Cannot provide multiple Tags with the same key").with("TagKey", tag.Key)
 		}
 		tags[tag.Key] = tag.Value
 	}
-	return tags, limit(tags)
+	return tags, nil
 }
 
 func (p *Proxy) getObjectTagging(w http.ResponseWriter, rq *request) error {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/xml"
@@ -33,7 +34,7 @@ type uploadRow struct {
 	Algorithm algorithm         `cbor:"10,keyasint,omitempty"` // of the checksum, if the client chose one
 	Type      string            `cbor:"11,keyasint,omitempty"`
 	Retention *retention        `cbor:"12,keyasint,omitempty"`
-	Hold      bool              `cbor:"13,keyasint,omitempty"`
+	Hold      string            `cbor:"13,keyasint,omitempty"`
 	Owner     string            `cbor:"14,keyasint,omitempty"` // access key that began it
 }
 
@@ -53,6 +54,25 @@ type partRow struct {
 
 func uploadKey(bucket, key, id string) []byte {
 	return append(nameKey(rowUpload, bucket, key), id...)
+}
+
+// doneKey is the row of an upload that was completed: the row of its object, kept
+// for a day, as a client that lost the answer completes again.
+func doneKey(bucket, key, id string) []byte {
+	return append(nameKey(rowDone, bucket, key), id...)
+}
+
+// findDone reads it, nil if there is none.
+func (ix *index) findDone(bucket, key, id string) (*row, error) {
+	if !isVersionID(id) {
+		return nil, nil
+	}
+	r := new(row)
+	found, err := ix.get(doneKey(bucket, key, id), r)
+	if err != nil || !found {
+		return nil, err
+	}
+	return r, nil
 }
 
 func partPrefix(id string) []byte { return append([]byte{rowPart}, id...) }
@@ -131,7 +151,10 @@ func (p *Proxy) createUpload(w http.ResponseWriter, rq *request) error {
 
 // readChecksum reads which checksum the object is to have.
 func (u *uploadRow) readChecksum(h http.Header) error {
-	u.Type = h.Get("X-Amz-Checksum-Type")
+	u.Type = strings.ToUpper(h.Get("X-Amz-Checksum-Type"))
+	if u.Type != "" && u.Type != typeFull && u.Type != typeComposite {
+		return errInvalidRequest.saying("Value for x-amz-checksum-type header is invalid.")
+	}
 	name := h.Get("X-Amz-Checksum-Algorithm")
 	if name == "" {
 		if u.Type != "" {
@@ -144,18 +167,14 @@ func (u *uploadRow) readChecksum(h http.Header) error {
 		return errUnknownAlgorithm
 	}
 	u.Algorithm = a
-	switch u.Type {
-	case "":
+	if u.Type == "" {
 		u.Type = typeComposite
 		if a == algCRC64NVME {
 			u.Type = typeFull
 		}
-	case typeFull, typeComposite:
-		if u.Type == typeFull && !a.isCRC() || u.Type == typeComposite && a == algCRC64NVME {
-			return errInvalidRequest.saying("The %s checksum type cannot be used with the %s checksum algorithm.", u.Type, strings.ToLower(name))
-		}
-	default:
-		return errInvalidRequest.saying("Value for x-amz-checksum-type header is invalid.")
+	}
+	if u.Type == typeFull && !a.isCRC() || u.Type == typeComposite && a == algCRC64NVME {
+		return errInvalidRequest.saying("The %s checksum type cannot be used with the %s checksum algorithm.", u.Type, strings.ToLower(name))
 	}
 	return nil
 }
@@ -289,6 +308,33 @@ func (p *Proxy) expireUploads(ctx context.Context, ix *index) error {
 	if err != nil {
 		return err
 	}
+	if err := p.forgetDone(ix); err != nil {
+		return err
+	}
+	return p.tidySpool(known)
+}
+
+// forgetDone removes the rows of uploads that were completed long ago.
+func (p *Proxy) forgetDone(ix *index) error {
+	c := ix.change()
+	err := ix.scan([]byte{rowDone}, nil, func(key []byte, value func(any) error) (bool, error) {
+		var r row
+		if err := value(&r); err != nil {
+			return false, err
+		}
+		if p.now().Sub(r.modified()) > 24*time.Hour {
+			c.delete(bytes.Clone(key))
+		}
+		return true, nil
+	})
+	if err != nil {
+		c.err = err
+	}
+	return c.commit()
+}
+
+// tidySpool removes the files that belong to no upload.
+func (p *Proxy) tidySpool(known map[string]bool) error {
 	files, err := os.ReadDir(p.spoolDir())
 	if err != nil {
 		return fmt.Errorf("reading the spool: %w", err)

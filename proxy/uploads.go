@@ -2,8 +2,8 @@ package proxy
 
 import (
 	"encoding/xml"
+	"math"
 	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -41,14 +41,17 @@ func (p *Proxy) listParts(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
-	l, err := readListing(map[string][]string{"max-keys": rq.query["max-parts"], "encoding-type": rq.query["encoding-type"]})
+	l, err := readListing(map[string][]string{"encoding-type": rq.query["encoding-type"]})
 	if err != nil {
 		return err
 	}
+	if l.max, err = readCount(rq.query, "max-parts", maxListed); err != nil {
+		return err
+	}
 	marker := 0
-	if s := rq.query.Get("part-number-marker"); s != "" {
-		if marker, err = strconv.Atoi(s); err != nil || marker < 0 {
-			return errInvalidArgument.saying("Argument part-number-marker must be an integer between 0 and 2147483647")
+	if rq.query.Get("part-number-marker") != "" {
+		if marker, err = readCount(rq.query, "part-number-marker", math.MaxInt32); err != nil {
+			return err
 		}
 	}
 	parts, err := rq.ix.uploadParts(u.ID)
@@ -109,15 +112,21 @@ type uploadEntry struct {
 func (p *Proxy) listUploads(w http.ResponseWriter, rq *request) error {
 	q := rq.query
 	l, err := readListing(map[string][]string{
-		"max-keys": q["max-uploads"], "encoding-type": q["encoding-type"], "prefix": q["prefix"], "delimiter": q["delimiter"],
+		"encoding-type": q["encoding-type"], "prefix": q["prefix"], "delimiter": q["delimiter"],
 	})
 	if err != nil {
+		return err
+	}
+	if l.max, err = readCount(q, "max-uploads", maxListed); err != nil {
 		return err
 	}
 	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
 		return err
 	}
 	keyMarker, idMarker := q.Get("key-marker"), q.Get("upload-id-marker")
+	if keyMarker != "" && idMarker != "" && !isVersionID(idMarker) {
+		return badArgument("upload-id-marker", idMarker, "Invalid uploadId marker")
+	}
 	out := listUploadsResult{
 		Bucket: rq.bucket, KeyMarker: l.encode(keyMarker), UploadIDMarker: idMarker, Prefix: l.encode(l.prefix),
 		EncodingType: l.encoding, MaxUploads: l.max,
