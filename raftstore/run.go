@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,6 +60,15 @@ func (s *Store) fail(err error) {
 		s.cause = err
 		close(s.failed)
 	})
+}
+
+// Halt ends Run with err and does not return. It is for [Machine.Apply] alone,
+// where a command is met that must be neither carried out nor skipped, as one
+// of a newer version: nothing of its entry is written, and a program that knows
+// it goes on from there.
+func (s *Store) Halt(err error) {
+	s.fail(fmt.Errorf("applying the log: %w", err))
+	runtime.Goexit()
 }
 
 // node is all that is open while Run runs.

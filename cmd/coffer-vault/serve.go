@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"coffer"
+	"coffer/internal/config"
+	"coffer/internal/telemetry"
+	"coffer/raftstore"
+	"coffer/vault"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Run the node until SIGTERM or SIGINT", Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), c)
+		},
+	}
+}
+
+// replicated gives the vault its view of the replicated state: the two KV
+// interfaces are one, declared by each side for itself.
+type replicated struct{ *raftstore.Store }
+
+func (r replicated) View(fn func(vault.KV) error) error {
+	return r.Store.View(func(kv raftstore.KV) error { return fn(kv) })
+}
+
+type machine struct{ vault.Machine }
+
+func (m *machine) Apply(kv raftstore.KV, index uint64, cmd []byte) []byte {
+	return m.Machine.Apply(kv, index, cmd)
+}
+
+// run joins the parts of a node and runs them until ctx ends.
+func run(ctx context.Context, c *config.Vault) (err error) {
+	log, err := telemetry.NewLogger(c.Log.Level, c.Log.Format)
+	if err != nil {
+		return &exitError{err, exitConfig, ""}
+	}
+	reg := telemetry.NewRegistry(coffer.Version())
+	manifest, roots, m, err := loadManifest(c)
+	if err != nil {
+		return err
+	}
+	cert, err := loadCertificate(c.Dir)
+	if err != nil {
+		return err
+	}
+	authority, refresh, err := auth(ctx, c, m.Fleet)
+	if err != nil {
+		return err
+	}
+	h, err := withPIN(c)
+	if err != nil {
+		return err
+	}
+	h.Log, h.Metrics = log.Named("hsm"), telemetry.Prefix(reg, "hsm")
+	token, err := openToken(ctx, h)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, token.Close()) }()
+	var server *vault.Server // set before the store runs
+	order := new(machine)
+	store, err := raftstore.New(raftstore.Config{
+		NodeID: c.Name, Dir: filepath.Join(c.Dir, "raft"), Listen: c.RaftListen, Peers: peers(m), Certificate: cert,
+		Machine: order, OnApply: func(index uint64) { server.Applied(index) },
+		Log: log.Named("raft"), Metrics: telemetry.Prefix(reg, "raft"),
+	})
+	if err != nil {
+		return &exitError{err, exitConfig, `"coffer-vault fleet show" prints the fleet; node.json says what this node is`}
+	}
+	order.Halt = store.Halt
+	server, err = vault.NewServer(ctx, vault.ServerConfig{
+		NodeID: c.Name, Dir: filepath.Join(c.Dir, "vault"), Manifest: manifest, Roots: roots,
+		Log: replicated{store}, HSM: token, Auth: authority,
+		Logger: log.Named("vault"), Metrics: telemetry.Prefix(reg, "vault"),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Close()) }()
+	clients, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return hinted(fmt.Errorf("listening for clients: %w", err), "listen is in use, or not this machine's")
+	}
+	n := &node{c: c, log: log, store: store, server: server, health: new(telemetry.Health), notify: telemetry.NewNotifier(log)}
+	watched, err := n.watched(reg)
+	if err != nil {
+		clients.Close()
+		return &exitError{err, exitConfig, ""}
+	}
+	return n.run(ctx, append(watched, refresh, server.Run, func(ctx context.Context) error { return server.Serve(ctx, clients, cert) }))
+}
+
+// peers are the nodes of the manifest as raft knows them.
+func peers(m *vault.Manifest) []raftstore.Peer {
+	var ps []raftstore.Peer
+	for _, n := range m.Nodes {
+		ps = append(ps, raftstore.Peer{ID: n.ID, Addr: n.Raft, TLSPin: n.TLSPin})
+	}
+	return ps
+}
+
+// node is one that runs.
+type node struct {
+	c      *config.Vault
+	log    *zap.Logger
+	store  *raftstore.Store
+	server *vault.Server
+	health *telemetry.Health
+	notify *telemetry.Notifier
+}
+
+// handOverTime bounds the transfer of leadership at the end.
+const handOverTime = 5 * time.Second
+
+// run runs the store and, once it is open, the parts, until ctx ends. It ends in
+// the order that clients feel least: another node leads, then requests under way
+// are answered, then the store closes.
+func (n *node) run(ctx context.Context, parts []func(context.Context) error) error {
+	g, all := errgroup.WithContext(ctx)
+	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopStore()
+	ended := make(chan error, 1)
+	go func() { ended <- n.store.Run(storeCtx) }()
+	select {
+	case err := <-ended:
+		return storeEnded(err)
+	case <-n.store.Ready():
+	}
+	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopParts()
+	for _, part := range parts {
+		if part != nil {
+			g.Go(func() error { return part(partsCtx) })
+		}
+	}
+	n.log.Info("node serves", zap.String("node", n.c.Name), zap.String("listen", n.c.Listen))
+	n.notify.Ready()
+	var err error
+	select {
+	case err = <-ended: // the disk failed, or the state must not be continued
+		stopParts()
+		return errors.Join(storeEnded(err), g.Wait())
+	case <-all.Done(): // SIGTERM, or a part failed
+	}
+	n.notify.Stopping()
+	moving, cancel := context.WithTimeout(storeCtx, handOverTime)
+	defer cancel()
+	if err := n.store.Transfer(moving, ""); err == nil {
+		n.log.Info("leadership handed over")
+	}
+	stopParts()
+	err = g.Wait()
+	stopStore()
+	return errors.Join(err, <-ended)
+}
+
+func storeEnded(err error) error {
+	if errors.Is(err, raftstore.ErrRolledBack) {
+		return hinted(err, "never continue from an old disk: take the node out of the fleet, empty its folder and init it anew under another name")
+	}
+	return err
+}
+
+// watched is what lets others see how the node is: metrics, health, the control
+// socket and systemd's watchdog.
+func (n *node) watched(reg prometheusRegistry) ([]func(context.Context) error, error) {
+	n.health.Live("raft", func() error {
+		if st := n.store.Status(); st.Stalled {
+			return errors.New("a write to disk hangs")
+		}
+		return nil
+	})
+	n.health.Ready("leader", func() error {
+		if id, _, _ := n.store.Leader(); id == "" {
+			return errors.New("no leader is known")
+		}
+		return nil
+	})
+	n.health.Ready("vault", func() error {
+		if h := n.server.Health(); !h.Ready {
+			return errors.New(h.Reason)
+		}
+		return nil
+	})
+	parts := []func(context.Context) error{
+		n.control,
+		func(ctx context.Context) error { return n.notify.Watchdog(ctx, n.health) },
+	}
+	if n.c.Metrics.Listen == "" {
+		return parts, nil
+	}
+	s, err := telemetry.NewServer(telemetry.ServerConfig{Listen: n.c.Metrics.Listen, Registry: reg, Health: n.health, Log: n.log})
+	if err != nil {
+		return nil, err
+	}
+	return append(parts, s.Run), nil
+}
