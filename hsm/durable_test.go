@@ -395,6 +395,30 @@ func TestAnchor(t *testing.T) {
 	expect("the generation's file", [40]byte{}, ErrAnchor)
 }
 
+// TestAnchorOrder: an anchor whose caller has given up must not be stored over
+// a later one, or the ledger's head would go back.
+func TestAnchorOrder(t *testing.T) {
+	tok := open(t, provisioned(t, ModeWrapped)())
+	tok.marks.Lock() // the library is slow
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	if err := tok.SetAnchor(ctx, [40]byte{1}); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("given up: %v, want %v", err, ErrUnavailable)
+	}
+	tok.anchored = tok.tickets.Add(1) // a later call came first
+	tok.marks.Unlock()
+	tok.drain()
+	if head, err := tok.Anchor(context.Background()); err != nil || head != [40]byte{} {
+		t.Errorf("the late anchor was stored: %x, %v", head, err)
+	}
+	if err := tok.SetAnchor(context.Background(), [40]byte{2}); err != nil {
+		t.Error(err)
+	}
+	if head, err := tok.Anchor(context.Background()); err != nil || head != [40]byte{2} {
+		t.Errorf("anchor %x, %v", head, err)
+	}
+}
+
 // TestGeneration: it grows, and survives; on SoftHSM's way and the hardware's.
 func TestGeneration(t *testing.T) {
 	ctx := context.Background()

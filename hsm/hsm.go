@@ -27,11 +27,7 @@ package hsm
 
 import (
 	"crypto/ecdsa"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
-	"fmt"
-	"io"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,12 +55,6 @@ type Config struct {
 	Log     *zap.Logger           // nil logs nothing
 	Metrics prometheus.Registerer // nil registers nothing
 }
-
-// PIN prints as hidden.
-type PIN []byte
-
-// Format keeps the PIN out of every log.
-func (PIN) Format(f fmt.State, _ rune) { io.WriteString(f, "hsm.PIN(hidden)") }
 
 // Mode is how a token keeps the keys of accounts; see the package comment.
 type Mode uint8
@@ -120,12 +110,3 @@ var (
 	// ErrClosed: the token was closed.
 	ErrClosed = errors.New("hsm: closed")
 )
-
-// NewPIN returns a PIN of 32 random bytes in hex. SoftHSM protects its files by
-// nothing but some thousand hashes of the PIN, so no PIN that a person can
-// remember will do.
-func NewPIN() PIN {
-	var b [32]byte
-	rand.Read(b[:])
-	return hex.AppendEncode(nil, b[:])
-}

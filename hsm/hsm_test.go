@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -455,6 +456,35 @@ func TestConfigRefused(t *testing.T) {
 	c.RunDir = t.TempDir()
 	if err := Provision(done, c, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestReadPIN(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pin")
+	long := strings.Repeat("x", maxPIN)
+	for text, want := range map[string]string{
+		"1234": "1234", "1234\n": "1234", "1234\r\n": "1234", " 12 34 ": " 12 34 ", long: long, long + "\n": long,
+		"": "", "123": "", "12\n34": "", "1234\x00": "", "1234\n\n": "", long + "x": "", long + long: "",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadPIN(path)
+		if string(got) != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v, want %q", text, string(got), err, want)
+		}
+		if err != nil && text != "" && strings.Contains(err.Error(), strings.TrimSpace(text)) {
+			t.Errorf("%q: the error shows the PIN", text)
+		}
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadPIN(path); err == nil || !strings.Contains(err.Error(), "open to others") {
+		t.Errorf("readable by the group: %v", err)
+	}
+	if _, err := ReadPIN(path + ".absent"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("absent: %v", err)
 	}
 }
 

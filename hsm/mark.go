@@ -29,10 +29,23 @@ const (
 // ErrGeneration: the generation to be set is not above the one stored.
 var ErrGeneration = errors.New("hsm: generation does not grow")
 
-// SetAnchor stores the head of the node's ledger; when it returns, the head
-// survives a crash.
+// errLate: a call that its caller gave up must not undo a later one.
+var errLate = errors.New("hsm: a later anchor was stored meanwhile")
+
+// SetAnchor stores the head of the node's ledger; when it returns nil, the head
+// survives a crash. Of two calls the one begun later prevails, also when the
+// context of the first has ended and the library comes to it only afterwards.
 func (t *Token) SetAnchor(ctx context.Context, head [40]byte) error {
-	_, err := do(ctx, t, "set_anchor", func(s *session) (struct{}, error) { return struct{}{}, t.anchor.set(s, head) })
+	ticket := t.tickets.Add(1)
+	_, err := do(ctx, t, "set_anchor", func(s *session) (none struct{}, err error) {
+		t.marks.Lock()
+		defer t.marks.Unlock()
+		if ticket < t.anchored {
+			return none, errLate
+		}
+		t.anchored = ticket
+		return none, t.anchor.set(s, head)
+	})
 	return err
 }
 
@@ -48,8 +61,8 @@ func (t *Token) Anchor(ctx context.Context) (head [40]byte, err error) {
 // or an old image, finds a higher one in the token and must not serve.
 func (t *Token) SetGeneration(ctx context.Context, generation uint64) error {
 	_, err := do(ctx, t, "set_generation", func(s *session) (value [40]byte, err error) {
-		t.raise.Lock()
-		defer t.raise.Unlock()
+		t.marks.Lock()
+		defer t.marks.Unlock()
 		now, err := t.generation.get(s)
 		if err != nil {
 			return value, err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/pkcs11"
@@ -42,7 +43,9 @@ type Token struct {
 
 	anchor     mark
 	generation mark
-	raise      sync.Mutex // held from reading the generation to raising it
+	tickets    atomic.Uint64 // calls of SetAnchor
+	marks      sync.Mutex    // held while a mark is set
+	anchored   uint64        // ticket of the newest anchor; marks is held
 
 	mu      sync.Mutex    // of what follows; never held across a call into the library
 	now     *opened       // nil when the last opening failed
@@ -66,12 +69,13 @@ func (c *Config) check() error {
 		return errors.New("hsm: no PKCS#11 module is configured")
 	case len(c.TokenLabel) < 1 || len(c.TokenLabel) > 32:
 		return fmt.Errorf("hsm: token label of %d bytes, want 1 to 32", len(c.TokenLabel))
-	case len(c.PIN) < 4 || len(c.PIN) > 255:
-		return fmt.Errorf("hsm: PIN of %d bytes, want 4 to 255", len(c.PIN))
 	case c.Sessions < 0 || c.Sessions > maxSessions:
 		return fmt.Errorf("hsm: %d sessions, want 1 to %d", c.Sessions, maxSessions)
 	case c.Mode > ModeUnseal:
 		return fmt.Errorf("hsm: unknown mode %d", c.Mode)
+	}
+	if err := checkPIN(c.PIN); err != nil {
+		return fmt.Errorf("hsm: %w", err)
 	}
 	if c.Sessions == 0 {
 		c.Sessions = min(2*runtime.GOMAXPROCS(0), maxSessions)

@@ -28,6 +28,7 @@ import (
 // and the library works on a copy that dies with the process.
 const (
 	metaName      = "token.json"
+	confVariable  = "SOFTHSM2_CONF"
 	tokensPrefix  = "tokens-"
 	workPrefix    = "coffer-token-"
 	lockSuffix    = ".lock"
@@ -246,7 +247,10 @@ func (w *workCopy) use() error {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("hsm: configuring SoftHSM: %w", err)
 	}
-	return os.Setenv("SOFTHSM2_CONF", conf)
+	if os.Getenv(confVariable) == conf {
+		return nil // C code elsewhere may be reading the environment
+	}
+	return os.Setenv(confVariable, conf)
 }
 
 // install puts the copy's files into to/sub and makes them the token of to:
