@@ -283,7 +283,8 @@ func (c *checker) readPack(ctx context.Context, rec *pack.Record) error {
 
 // segments reads and verifies the segments of a record.
 func (c *checker) segments(body io.Reader, rec *pack.Record) error {
-	z, h := pack.NewDecompressor(), c.r.st.Hasher()
+	z, h := pack.GetDecompressor(), c.r.st.Hasher()
+	defer z.Put()
 	var stored, plain []byte
 	for i := range rec.Segments {
 		s := &rec.Segments[i]

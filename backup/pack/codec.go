@@ -2,6 +2,7 @@ package pack
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -64,3 +65,28 @@ func (d *Decompressor) Decompress(dst, stored []byte, size int) ([]byte, error) 
 	}
 	return out, nil
 }
+
+var compressors, decompressors sync.Pool
+
+// GetCompressor returns a Compressor that was put back, or a new one: making one
+// costs more than compressing a small document.
+func GetCompressor() *Compressor {
+	if c, ok := compressors.Get().(*Compressor); ok {
+		return c
+	}
+	return NewCompressor()
+}
+
+// Put gives a Compressor back; what it returned is not valid any more.
+func (c *Compressor) Put() { compressors.Put(c) }
+
+// GetDecompressor returns a Decompressor that was put back, or a new one.
+func GetDecompressor() *Decompressor {
+	if d, ok := decompressors.Get().(*Decompressor); ok {
+		return d
+	}
+	return NewDecompressor()
+}
+
+// Put gives a Decompressor back.
+func (d *Decompressor) Put() { decompressors.Put(d) }

@@ -30,7 +30,9 @@ const (
 
 // encodeDoc frames and pads a payload.
 func encodeDoc(payload []byte) []byte {
-	stored, compressed := pack.NewCompressor().Compress(payload)
+	z := pack.GetCompressor()
+	defer z.Put()
+	stored, compressed := z.Compress(payload)
 	b := make([]byte, docHead, pack.Padded(max(docMin, docHead+len(stored))))
 	b[0] = docVersion
 	if compressed {
@@ -62,7 +64,9 @@ func decodeDoc(b []byte) ([]byte, error) {
 	if b[1] == 0 {
 		return body, nil
 	}
-	out, err := pack.NewDecompressor().Decompress(nil, body, plain)
+	z := pack.GetDecompressor()
+	defer z.Put()
+	out, err := z.Decompress(nil, body, plain)
 	if err != nil {
 		return nil, fmt.Errorf("document: %w: %w", ErrCorrupt, err)
 	}

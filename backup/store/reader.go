@@ -153,7 +153,8 @@ func (s *Store) segment(ctx context.Context, packNo, seg int, ahead bool) ([]byt
 	if err := s.readPack(ctx, p, int64(from), raw); err != nil {
 		return nil, err
 	}
-	z := pack.NewDecompressor()
+	z := pack.GetDecompressor()
+	defer z.Put()
 	var first []byte
 	for i := seg; i < end; i++ {
 		data, err := plainSegment(z, p.Segments[i], raw[p.Segments[i].Off-from:][:p.Segments[i].Stored])

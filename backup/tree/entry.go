@@ -9,8 +9,8 @@ import (
 	"coffer/backup/chunk"
 )
 
-// minEntry is the length of the shortest entry.
-const minEntry = 16
+// minEntry is the length of the shortest entry: a FIFO with a name of one byte.
+const minEntry = 12
 
 func appendNode(b []byte, kind byte, count int, body []byte) []byte {
 	b = append(b, version, kind)

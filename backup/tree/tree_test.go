@@ -206,3 +206,11 @@ func FuzzIDs(f *testing.F) {
 		}
 	})
 }
+
+// The shortest entry there can be must not look like a count that is too large.
+func TestShortestEntry(t *testing.T) {
+	b := One(&Entry{Name: "a", Type: FIFO})
+	if got, _, err := Decode(b); err != nil || len(got) != 1 || len(b) != 3+minEntry {
+		t.Errorf("%d bytes: %v", len(b), err)
+	}
+}
