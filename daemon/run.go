@@ -84,9 +84,9 @@ func (s *source) end(run context.Context, b before, snapshot *backup.Snapshot, r
 		e.Kind, e.Error, e.Until = Failed, err.Error(), s.record.RetryAt
 	}
 	r := s.record
+	s.d.metrics.ran(s.c.Name, e)
 	s.mu.Unlock()
 	s.d.journal.put(s.c.Name, r)
-	s.d.metrics.ran(s.c.Name, e)
 	switch e.Kind {
 	case Saved:
 		log.Info("backup saved", zap.String("snapshot", snapshot.ID), zap.Int64("uploaded", report.Uploaded), zap.Int("unreadable", len(report.Failed)))

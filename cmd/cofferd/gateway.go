@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"coffer/internal/config"
+	"coffer/internal/serve"
+	"coffer/internal/telemetry"
+	"coffer/keyring"
+	"coffer/proxy"
+	"coffer/upstream"
+)
+
+const (
+	maxSecret    = 4096             // bytes of a file with a secret key
+	gatewayDrain = 60 * time.Second // for requests under way when the daemon stops
+)
+
+// gateway is the S3 endpoint; one without a proxy is switched off.
+type gateway struct {
+	proxy *proxy.Proxy
+	log   *zap.Logger
+}
+
+func newGateway(c *config.User, b upstream.Bucket, ring *keyring.Ring, log *zap.Logger, reg prometheus.Registerer) (*gateway, error) {
+	g := &gateway{log: log.Named("gateway")}
+	if len(c.Gateway.Keys) == 0 {
+		return g, nil
+	}
+	pc := proxy.Config{
+		Bucket: b, Keys: ring, StateDir: filepath.Join(c.StateDir, "gateway"),
+		Region: c.Gateway.Region, Names: c.Gateway.Names, ETag: c.Gateway.ETag,
+		Log: g.log, Metrics: telemetry.Prefix(reg, "s3"),
+	}
+	for _, k := range c.Gateway.Keys {
+		secret, err := readSecret(k.SecretFile)
+		if err != nil {
+			return nil, fmt.Errorf("secret of access key %s: %w", k.AccessKey, err)
+		}
+		pc.Access = append(pc.Access, proxy.AccessKey{ID: k.AccessKey, Secret: proxy.NewSecret(secret), Buckets: k.Buckets, Rights: k.Rights})
+	}
+	p, err := proxy.New(pc)
+	if err != nil {
+		return nil, err
+	}
+	g.proxy = p
+	return g, nil
+}
+
+// run serves on l until ctx ends; nil: there is no gateway. The proxy ends after
+// the last request.
+func (g *gateway) run(ctx context.Context, l net.Listener) error {
+	if l == nil {
+		return nil
+	}
+	if g.proxy == nil {
+		l.Close()
+		return &exitError{fmt.Errorf("there is a socket for the gateway and no [[gateway.key]]"), exitConfig, ""}
+	}
+	g.log.Info("gateway", zap.Stringer("listen", l.Addr()))
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	var parts errgroup.Group
+	parts.Go(func() error {
+		defer end()
+		return serve.HTTP(ctx, l, &http.Server{Handler: g.proxy, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}, gatewayDrain)
+	})
+	parts.Go(func() error { return g.proxy.Run(life) })
+	return parts.Wait()
+}
+
+// readSecret reads a file that nobody else may read; spaces around do not count.
+func readSecret(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("%s: mode %v lets others read it", file, info.Mode().Perm())
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	if err != nil {
+		return "", err
+	}
+	if len(b) > maxSecret {
+		return "", fmt.Errorf("%s: more than %d bytes", file, maxSecret)
+	}
+	return string(bytes.TrimSpace(b)), nil
+}

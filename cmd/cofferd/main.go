@@ -1,0 +1,157 @@
+// Cofferd watches directories and has them backed up, and offers a local S3
+// endpoint that encrypts. It reads coffer.toml; "coffer setup" writes one.
+//
+//	cofferd [--config FILE]
+//
+// It runs in the foreground and stops on SIGINT and SIGTERM; SIGHUP has it read
+// the configuration again. Exit status: 0 stopped, 1 failed, 2 usage, 75 another
+// one runs already, 78 configuration.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"coffer"
+	"coffer/daemon"
+	"coffer/internal/config"
+	"coffer/internal/telemetry"
+	"coffer/keyring"
+)
+
+// Exit statuses, those of sysexits.h where there is one.
+const (
+	exitFailed  = 1
+	exitUsage   = 2
+	exitRunning = 75
+	exitConfig  = 78
+)
+
+func main() {
+	// The key will be in memory: no core dump, no debugger of the same user.
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // it cannot fail for 0
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:])
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "cofferd: error:", err)
+	var fault *exitError
+	if errors.As(err, &fault) {
+		if fault.hint != "" {
+			fmt.Fprintln(os.Stderr, "cofferd: hint:", fault.hint)
+		}
+		os.Exit(fault.status)
+	}
+	os.Exit(exitFailed)
+}
+
+// exitError is an error with its exit status, and what to do about it.
+type exitError struct {
+	error
+	status int
+	hint   string
+}
+
+func (e *exitError) Unwrap() error { return e.error }
+
+// run joins the parts and runs them until ctx ends.
+func run(ctx context.Context, args []string) error {
+	file, err := configFile(args)
+	if err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // before systemd hears that we are ready: unhandled, it would end us
+	defer signal.Stop(hup)
+	c, err := config.LoadUser(file)
+	if err != nil {
+		return &exitError{err, exitConfig, `"coffer setup" writes a configuration; the example coffer.toml explains every key`}
+	}
+	log, err := telemetry.NewLogger(c.Log.Level, c.Log.Format)
+	if err != nil {
+		return &exitError{err, exitConfig, ""}
+	}
+	reg := telemetry.NewRegistry(coffer.Version())
+	bucket, err := openUpstream(c.Upstreams[0], log, reg)
+	if err != nil {
+		return &exitError{err, exitConfig, ""}
+	}
+	ring, err := keyring.Load(c.StateDir)
+	if err != nil {
+		return &exitError{err, exitConfig, `"coffer setup" makes this machine ready, "coffer recover" one that was lost`}
+	}
+	sockets, err := openSockets(ctx, c)
+	if err != nil {
+		return err
+	}
+	gateway, err := newGateway(c, bucket, ring, log, reg)
+	if err != nil {
+		return &exitError{err, exitConfig, ""}
+	}
+	repo := newRepository(c, bucket, ring, log, reg)
+	notify := telemetry.NewNotifier(log)
+	d, err := daemon.New(daemon.Config{
+		Sources: sources(c), StateDir: c.StateDir, Host: c.Host, Version: coffer.Version(), Private: private(c),
+		Open: repo.open, Key: repo, Control: c.Control, Listener: sockets.control,
+		Started: notify.Ready, Log: log.Named("daemon"), Metrics: telemetry.Prefix(reg, ""),
+	})
+	if err != nil {
+		return &exitError{err, exitConfig, ""}
+	}
+	health := new(telemetry.Health)
+	health.Live("daemon", d.Alive)
+	health.Ready("key", d.Ready)
+	metrics, err := newMetrics(c, reg, health, log)
+	if err != nil {
+		return &exitError{err, exitConfig, ""}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return running(d.Run(ctx)) })
+	g.Go(func() error { return gateway.run(ctx, sockets.s3) })
+	g.Go(func() error { return metrics(ctx) })
+	g.Go(func() error { return notify.Watchdog(ctx, health) })
+	g.Go(func() error { return tellStatus(ctx, d, notify) })
+	g.Go(func() error { return reload(ctx, hup, file, c, d, notify, log, reg) })
+	g.Go(func() error { <-ctx.Done(); notify.Stopping(); return nil })
+	return g.Wait()
+}
+
+// configFile reads the command line.
+func configFile(args []string) (string, error) {
+	flags := flag.NewFlagSet("cofferd", flag.ContinueOnError)
+	file := flags.String("config", config.UserFile(), "read this `FILE`")
+	version := flags.Bool("version", false, "print the version and exit")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return "", err
+		}
+		return "", &exitError{err, exitUsage, `"cofferd --help" lists the flags`}
+	}
+	if flags.NArg() > 0 {
+		return "", &exitError{fmt.Errorf("unexpected argument %q", flags.Arg(0)), exitUsage, `"cofferd --help" lists the flags`}
+	}
+	if *version {
+		fmt.Println("cofferd", coffer.Version())
+		return "", flag.ErrHelp
+	}
+	return filepath.Abs(*file)
+}
+
+// running gives the error that another daemon runs its exit status.
+func running(err error) error {
+	if errors.Is(err, daemon.ErrRunning) {
+		return &exitError{err, exitRunning, `"coffer status" asks the one that runs`}
+	}
+	return err
+}
