@@ -23,6 +23,10 @@ type MirrorConfig struct {
 	// All that can be reached are waited for in any case.
 	Quorum int
 
+	// Journal remembers what mirrors have missed, so that CatchUp brings it to
+	// them after a restart, too. Nil: it is remembered until the process ends.
+	Journal *Journal
+
 	// Missed is told what a mirror has missed: the object name is to be made there
 	// what it is on the others (Repair does that). Nil: only logged. It may be
 	// called by several goroutines, and must not call the Mirror.
@@ -36,12 +40,13 @@ type MirrorConfig struct {
 //
 // An ETag is that of the mirror which answered; IfAbsent and IfMatch are decided
 // by the first mirror, and fail with ErrUnavailable when it cannot be reached.
-// What a mirror has missed is remembered until Repair, or until the process ends:
+// What a mirror has missed is remembered until CatchUp or Repair brings it there:
 // such a mirror is not asked for that object.
 type Mirror struct {
 	buckets []Bucket
 	quorum  int
 	missed  func(int, string, error)
+	journal *Journal
 	log     *zap.Logger
 	locks   [256]sync.Mutex // changes of one name come to all mirrors in one order
 
@@ -56,6 +61,14 @@ type mirrorState struct {
 	lost      bool            // more than maxBehind
 }
 
+// remember notes that name, "" for everything, was missed.
+func (s *mirrorState) remember(name string) {
+	s.lost = s.lost || name == "" || len(s.behind) >= maxBehind
+	if !s.lost {
+		s.behind[name] = true
+	}
+}
+
 const (
 	downTime  = 30 * time.Second // in which a mirror that failed is asked last, and written to only if it must
 	maxBehind = 100_000
@@ -67,14 +80,18 @@ func NewMirror(c MirrorConfig) (*Mirror, error) {
 	if len(c.Buckets) == 0 || quorum < 1 || quorum > len(c.Buckets) {
 		return nil, fmt.Errorf("%d mirrors with a quorum of %d", len(c.Buckets), quorum)
 	}
-	m := &Mirror{buckets: slices.Clone(c.Buckets), quorum: quorum, missed: c.Missed, log: c.Log, states: make([]mirrorState, len(c.Buckets))}
+	if c.Journal != nil && len(c.Journal.mirrors) != len(c.Buckets) {
+		return nil, fmt.Errorf("%d mirrors with a journal for %d", len(c.Buckets), len(c.Journal.mirrors))
+	}
+	m := &Mirror{buckets: slices.Clone(c.Buckets), quorum: quorum, missed: c.Missed, journal: c.Journal, log: c.Log, states: make([]mirrorState, len(c.Buckets))}
 	if m.log == nil {
 		m.log = zap.NewNop()
 	}
 	for i := range m.states {
 		m.states[i].behind = make(map[string]bool)
 	}
-	return m, nil
+	_, err := m.misses() // of the runs before
+	return m, err
 }
 
 // order returns the mirrors in the order in which to ask them for name: those
@@ -110,12 +127,13 @@ func (m *Mirror) note(i int, err error) {
 // miss remembers that mirror i has not what the others have under name.
 func (m *Mirror) miss(i int, name string, err error) {
 	m.mu.Lock()
-	s := &m.states[i]
-	s.lost = s.lost || len(s.behind) >= maxBehind
-	if !s.lost {
-		s.behind[name] = true
-	}
+	m.states[i].remember(name)
 	m.mu.Unlock()
+	if m.journal != nil {
+		if err := m.journal.miss(i, name); err != nil {
+			m.log.Error("what a mirror has missed is known until the end of this process only", zap.Int("mirror", i), zap.Error(err))
+		}
+	}
 	m.log.Warn("mirror has missed a change", zap.Int("mirror", i), zap.Error(err))
 	if m.missed != nil {
 		m.missed(i, name, err)
@@ -318,31 +336,6 @@ func (m *Mirror) transfer(ctx context.Context, from, to Bucket, name string) err
 	}
 	_, err = to.Put(ctx, name, r, size, PutOptions{Meta: info.Meta})
 	return errors.Join(err, r.Close())
-}
-
-// Repair makes the object name on a mirror what it is on the others, absent if it
-// is absent there.
-func (m *Mirror) Repair(ctx context.Context, mirror int, name string) error {
-	if mirror < 0 || mirror >= len(m.buckets) {
-		return fmt.Errorf("mirror %d of %d", mirror, len(m.buckets))
-	}
-	mu := m.lock(name)
-	mu.Lock()
-	defer mu.Unlock()
-	var errs []error
-	for _, i := range m.order(name) {
-		if i == mirror {
-			continue
-		}
-		err := m.transfer(ctx, m.buckets[i], m.buckets[mirror], name)
-		if err == nil {
-			m.caughtUp(mirror, name)
-			m.note(mirror, nil)
-			return nil
-		}
-		errs = append(errs, err)
-	}
-	return fmt.Errorf("repairing %q on mirror %d: %w", name, mirror, cmp.Or(errors.Join(errs...), error(ErrUnavailable)))
 }
 
 // Delete implements [Bucket].

@@ -11,27 +11,9 @@ import (
 // only one has is listed too, unless it is known to be out of date there.
 func (m *Mirror) List(ctx context.Context, prefix, after string, fn func(Info) error) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var wg sync.WaitGroup
-	defer wg.Wait() // after cancel: defers run backwards
-	defer cancel()
-	heads := make([]listHead, len(m.buckets))
-	for i, b := range m.buckets {
-		h := &heads[i]
-		h.ch = make(chan Info, 100)
-		wg.Go(func() {
-			defer close(h.ch)
-			h.err = b.List(ctx, prefix, after, func(info Info) error {
-				select {
-				case h.ch <- info:
-					return nil
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-			})
-		})
-		h.next()
-	}
+	heads, wait := m.heads(ctx, prefix, after)
+	defer wait()
+	defer cancel() // before wait: defers run backwards
 	if err := m.merge(heads, fn); err != nil {
 		return err
 	}
@@ -51,6 +33,42 @@ func (m *Mirror) List(ctx context.Context, prefix, after string, fn func(Info) e
 	return nil
 }
 
+// heads begins the lists of all mirrors. Who has ended ctx or read them all calls
+// wait.
+func (m *Mirror) heads(ctx context.Context, prefix, after string) (heads []listHead, wait func()) {
+	var wg sync.WaitGroup
+	heads = make([]listHead, len(m.buckets))
+	for i, b := range m.buckets {
+		h := &heads[i]
+		h.ch = make(chan Info, 100)
+		wg.Go(func() {
+			defer close(h.ch)
+			h.err = b.List(ctx, prefix, after, func(info Info) error {
+				select {
+				case h.ch <- info:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			})
+		})
+	}
+	for i := range heads {
+		heads[i].next()
+	}
+	return heads, wg.Wait
+}
+
+// lowest is the first name that some list is at.
+func lowest(heads []listHead) (name string, ok bool) {
+	for _, h := range heads {
+		if h.ok && (!ok || h.info.Name < name) {
+			name, ok = h.info.Name, true
+		}
+	}
+	return name, ok
+}
+
 // listHead is the list of one mirror, as far as it has been read.
 type listHead struct {
 	ch   chan Info
@@ -65,16 +83,10 @@ func (h *listHead) next() { h.info, h.ok = <-h.ch }
 // describes it.
 func (m *Mirror) merge(heads []listHead, fn func(Info) error) error {
 	for {
-		best := -1
-		for i := range heads {
-			if heads[i].ok && (best < 0 || heads[i].info.Name < heads[best].info.Name) {
-				best = i
-			}
-		}
-		if best < 0 {
+		name, ok := lowest(heads)
+		if !ok {
 			return nil
 		}
-		name := heads[best].info.Name
 		told := false
 		for i := range heads {
 			h := &heads[i]

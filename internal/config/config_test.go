@@ -105,7 +105,7 @@ func TestFaults(t *testing.T) {
 		{"no upstream", "state_dir = '/s'\n", ": upstream: missing"},
 		{"type", "[[upstream]]\nname = 'a'\ntype = 'ftp'\n", `:3:1: upstream[0].type: "ftp" is not one of folder, s3`},
 		{"missing path", "[[upstream]]\ntype = 'folder'\n", ":1:3: upstream[0].path: missing"},
-		{"second upstream", minimal + "[[upstream]]\ntype = 'folder'\npath = '/b'\n", `:5:3: upstream[1]: one upstream`},
+		{"second upstream of one name", minimal + "[[upstream]]\ntype = 'folder'\npath = '/b'\n", `:5:3: upstream[1].name: "folder" is there twice`},
 		{"second of its name", minimal + "[[source]]\nname = 'a'\npath = '/a'\n[[source]]\nname = 'a'\npath = '/b'\n", `:9:1: source[1].name: "a" is there twice`},
 		{"endpoint", "[[upstream]]\ntype = 's3'\nbucket = 'b'\nendpoint = 'https://me:hunter2@x'\n", ":4:1: upstream[0].endpoint: holds a user or a password"},
 		{"no endpoint", "[[upstream]]\ntype = 's3'\nbucket = 'b'\nendpoint = 'me:hunter2@x'\n", ":4:1: upstream[0].endpoint: not a http"},

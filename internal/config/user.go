@@ -19,7 +19,7 @@ type User struct {
 	Control  string `toml:"control,omitempty"`   // unix socket of the daemon; default $RUNTIME_DIRECTORY/control.sock, else $XDG_RUNTIME_DIR/coffer/control.sock, else control.sock in state_dir
 	Host     string `toml:"host,omitempty"`      // name of this machine in snapshots; default the host name
 
-	Upstreams []Upstream  `toml:"upstream,omitempty"` // where the backups go: one, for now
+	Upstreams []Upstream  `toml:"upstream,omitempty"` // where the backups go: several are mirrors, which hold the same objects; reads prefer the first
 	Sources   []Source    `toml:"source,omitempty"`   // what is backed up; none is allowed, for a machine that only restores or only runs the gateway
 	Gateway   Gateway     `toml:"gateway,omitzero"`
 	Vault     VaultClient `toml:"vault,omitzero"`
@@ -138,9 +138,6 @@ func (u *User) complete(d *document) {
 	}
 	if len(u.Upstreams) == 0 {
 		d.fail("upstream", "missing: at least one [[upstream]] says where the backups go")
-	}
-	if len(u.Upstreams) > 1 {
-		d.fail("upstream[1]", "one upstream at a time: mirrors are not there yet")
 	}
 	names := make(map[string]bool)
 	for i := range u.Upstreams {
