@@ -26,6 +26,7 @@ type common struct {
 func newCommon(r *runner, work, name string) common {
 	home := filepath.Join(r.dir, "home-"+name)
 	os.RemoveAll(home) // caches of the repetition before
+	os.MkdirAll(home, 0o700)
 	return common{r: r, source: filepath.Join(r.dir, work), env: []string{
 		"HOME=" + home, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + r.dir,
 		"AWS_ACCESS_KEY_ID=" + r.minio.AccessKey, "AWS_SECRET_ACCESS_KEY=" + r.minio.SecretKey,
@@ -47,7 +48,7 @@ func (cofferTool) name() string { return "coffer" }
 
 func (c cofferTool) prepare(ctx context.Context) error {
 	_, err := c.run(ctx, "coffer", "setup", "--upstream", "s3:http://"+c.r.minio.Address+"/coffer",
-		"--source", "data="+c.source, "--digits-file", filepath.Join(c.r.dir, "digits"))
+		"--source", "data="+c.source, "--digits-file", filepath.Join(c.r.dir, "home-coffer", "digits"))
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -71,7 +72,15 @@ func (b *benchmark) startCoffer(ctx context.Context, server *bench.MinIO) (*targ
 		"AWS_ACCESS_KEY_ID=" + server.AccessKey, "AWS_SECRET_ACCESS_KEY=" + server.SecretKey}
 	coffer := filepath.Join(b.bin, "coffer")
 	if _, _, err := bench.Run(ctx, env, coffer, "setup", "--upstream", "s3:http://"+server.Address+"/coffer", "--digits-file", filepath.Join(b.dir, "digits"),
-		"--gateway", address, "--gateway-etag", b.etag); err != nil {
+		"--gateway", address); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(config)
+	if err != nil {
+		return nil, err
+	}
+	text = bytes.Replace(text, []byte("[gateway]\n"), fmt.Appendf(nil, "[gateway]\netag = %q\n", b.etag), 1)
+	if err := os.WriteFile(config, text, 0o600); err != nil {
 		return nil, err
 	}
 	proc, err := bench.Start(env, filepath.Join(b.dir, "cofferd.log"), filepath.Join(b.bin, "cofferd"), "--config", config)
