@@ -126,6 +126,7 @@ func TestCloseWaits(t *testing.T) {
 // TestLost takes the ground from under an open token. Each loss is cured by
 // one reopening, from the durable files, and the caller sees nothing.
 func TestLost(t *testing.T) {
+	config := provisioned(t, ModeWrapped)
 	for name, harm := range map[string]func(*Token) error{
 		"sessions closed": func(t *Token) error { return t.lib.CloseAllSessions(t.now.root.slot) },
 		"logged out":      func(t *Token) error { return t.lib.Logout(t.now.root.h) },
@@ -149,7 +150,7 @@ func TestLost(t *testing.T) {
 			"sign":    func(t *Token, _ []byte) error { _, err := t.Sign(context.Background(), [32]byte{}); return err },
 			"anchor":  func(t *Token, _ []byte) error { return t.SetAnchor(context.Background(), [40]byte{1}) },
 		} {
-			tok := open(t, provisioned(t, ModeWrapped)())
+			tok := open(t, config())
 			rec, _ := newKey(t, tok, anna)
 			if err := harm(tok); err != nil {
 				t.Fatalf("%s: %v", name, err)
@@ -249,6 +250,7 @@ func TestWeakKeysRefused(t *testing.T) {
 		}
 		return as
 	}
+	config := provisioned(t, ModeWrapped) // the weak keys are made in its working copy
 	for name, weak := range map[string]func(as attributes) attributes{
 		"decrypts":            func(as attributes) attributes { return set(as, pkcs11.CKA_DECRYPT, true) },
 		"can be changed":      func(as attributes) attributes { return set(as, pkcs11.CKA_MODIFIABLE, true) },
@@ -259,7 +261,6 @@ func TestWeakKeysRefused(t *testing.T) {
 		"no unwrap template":  func(as attributes) attributes { return as },
 		"no protection given": nil,
 	} {
-		config := provisioned(t, ModeWrapped)
 		tok := open(t, config())
 		err := tok.test(func(s *session) error {
 			id := newID()
