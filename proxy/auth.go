@@ -139,7 +139,7 @@ func (p *Proxy) verified(r *http.Request, s *signature, declared string) (*ident
 	key, ok := s.verify(r, secret, declared)
 	switch {
 	case !known:
-		return nil, payload{}, errInvalidAccessKey
+		return nil, payload{}, errInvalidAccessKey.with("AWSAccessKeyId", s.accessKey)
 	case !ok:
 		return nil, payload{}, errSignatureMismatch
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -58,6 +59,7 @@ type body struct {
 	want    wanted
 	check   hash.Hash // nil: not computed
 	sum     checksum  // computed, after io.EOF
+	least   int64     // bytes that there must be
 	second  hash.Hash // another one that is wanted, nil if none
 	err     error
 }
@@ -73,11 +75,7 @@ func (p *Proxy) openBody(rq *request, withMD5, withSum bool) (*body, error) {
 			return nil, errMissingLength
 		}
 		b.size = size
-		trailing := pay.kind != payloadChunks
-		if trailing && rq.Header.Get("X-Amz-Trailer") == "" {
-			return nil, errMalformedTrailer
-		}
-		b.chunked = newChunkReader(rq.Body, pay.signer, trailing)
+		b.chunked = newChunkReader(rq.Body, pay.signer, pay.kind != payloadChunks)
 		b.src = b.chunked
 	case payloadHash:
 		b.sha, b.shaWant = sha256.New(), pay.sum
@@ -114,7 +112,7 @@ func contentMD5(h http.Header) ([]byte, error) {
 	}
 	sum, err := base64.StdEncoding.DecodeString(h.Get("Content-Md5"))
 	if err != nil || len(sum) != md5.Size {
-		return nil, errInvalidDigest
+		return nil, errInvalidDigest.with("Content-MD5", h.Get("Content-Md5"))
 	}
 	return sum, nil
 }
@@ -153,6 +151,20 @@ func (b *body) fetch(buf []byte) (int, error) {
 	return n, err
 }
 
+// peek reads up to limit bytes ahead: if that is all, the size is known.
+func (b *body) peek(limit int) error {
+	ahead := make([]byte, limit+1)
+	n, err := readFull(b.src.Read, ahead) // not io.ReadFull: a cut body must not look like a short one
+	b.src = io.MultiReader(bytes.NewReader(ahead[:n]), b.src)
+	switch {
+	case err == io.EOF:
+		b.size = int64(n)
+	case err != nil:
+		return fmt.Errorf("reading the body: %w", err)
+	}
+	return nil
+}
+
 func (b *body) hash(data []byte) {
 	for _, h := range []hash.Hash{b.sha, b.md5, b.check, b.second} {
 		if h != nil {
@@ -170,8 +182,11 @@ func (b *body) finish() error {
 }
 
 func (b *body) verify() error {
+	if b.read < b.least {
+		return errEntityTooSmall
+	}
 	if b.sha != nil && subtle.ConstantTimeCompare(b.sha.Sum(nil), b.shaWant) != 1 {
-		return errContentSHA256Mismatch
+		return errContentSHA256Mismatch.with("ClientComputedContentSHA256", hex.EncodeToString(b.shaWant)).with("S3ComputedContentSHA256", hex.EncodeToString(b.sha.Sum(nil)))
 	}
 	if b.md5Want != nil && !bytes.Equal(b.md5.Sum(nil), b.md5Want) {
 		return errBadDigest

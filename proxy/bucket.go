@@ -44,7 +44,7 @@ func (p *Proxy) listBuckets(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
-	if limit == 0 {
+	if limit < 1 {
 		return badArgument("max-buckets", "0", "Argument max-buckets must be an integer between 1 and 10000.")
 	}
 	paged := rq.query.Has("max-buckets")
@@ -201,6 +201,9 @@ func (p *Proxy) deleteBucket(w http.ResponseWriter, rq *request) error {
 		return err
 	}
 	err = rq.ix.scan(prefixKey(rowObject, rq.bucket, ""), nil, func([]byte, func(any) error) (bool, error) {
+		if b.Versioning != "" {
+			return false, errBucketNotEmpty.saying("The bucket you tried to delete is not empty. You must delete all versions in the bucket.")
+		}
 		return false, errBucketNotEmpty
 	})
 	if err != nil {

@@ -17,6 +17,7 @@ const (
 	maxChunkLine = 4 << 10 // a chunk header, or a line of the trailer
 	maxTrailers  = 16
 	maxChunk     = 1 << 30
+	minChunk     = 8 << 10 // but for the last
 )
 
 // chunkSigner verifies the signatures of the chunks of one body: each signs its
@@ -64,6 +65,8 @@ type chunkReader struct {
 	trailing bool         // a trailer follows the last chunk
 
 	left    int64 // bytes left in this chunk
+	count   int   // chunks that have begun
+	small   int64 // size of one that must be the last, 0 if there was none
 	sum     hash.Hash
 	given   string // signature in the header of this chunk
 	trailer map[string]string
@@ -116,14 +119,14 @@ func (c *chunkReader) next() error {
 	size, extension, _ := strings.Cut(line, ";")
 	c.left, err = strconv.ParseInt(size, 16, 64)
 	if err != nil || c.left < 0 || c.left > maxChunk || size[0] == '+' || size[0] == '-' {
-		return errInvalidRequest.saying("The size of a chunk is not valid.")
+		return errIncompleteBody
 	}
 	c.given = strings.TrimPrefix(extension, "chunk-signature=")
 	if c.signer != nil && c.given == extension {
-		return errSignatureMismatch.saying("A chunk is not signed.")
+		return errIncompleteBody // not the framing that the header declares
 	}
 	if c.left > 0 {
-		return nil
+		return c.checkSize()
 	}
 	if err := c.verify(); err != nil {
 		return err
@@ -132,6 +135,17 @@ func (c *chunkReader) next() error {
 		return err
 	}
 	return io.EOF
+}
+
+// checkSize holds clients to S3's rule that only the last chunk is small.
+func (c *chunkReader) checkSize() error {
+	if c.small != 0 {
+		return errInvalidChunkSize.with("Chunk", strconv.Itoa(c.count)).with("BadChunkSize", strconv.FormatInt(c.small, 10))
+	}
+	if c.count++; c.left < minChunk {
+		c.small = c.left
+	}
+	return nil
 }
 
 func (c *chunkReader) verify() error {
@@ -148,26 +162,26 @@ func (c *chunkReader) endChunk() error {
 		return err
 	}
 	if line != "" {
-		return errInvalidRequest.saying("A chunk does not end with CRLF.")
+		return errIncompleteBody
 	}
 	return c.verify()
 }
 
 // end reads what follows the last chunk: the trailer, its signature, and the
-// empty line. Clients leave out the empty line at times.
+// empty line, which clients leave out at times where there is no trailer.
 func (c *chunkReader) end() error {
 	var signed strings.Builder
 	signature := ""
 	for range maxTrailers {
 		line, err := c.line()
-		if errors.Is(err, errIncompleteBody) || err == nil && line == "" {
+		if errors.Is(err, errIncompleteBody) && c.trailing {
+			return err
+		}
+		if err != nil || line == "" {
 			if c.signer != nil && c.trailing && signature == "" && signed.Len() > 0 {
 				return errSignatureMismatch.saying("The trailer is not signed.")
 			}
 			return nil
-		}
-		if err != nil {
-			return err
 		}
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || !c.trailing {
@@ -193,6 +207,8 @@ func (c *chunkReader) end() error {
 	return errMalformedTrailer
 }
 
+var errInvalidChunkSize = &failure{code: "InvalidChunkSizeError", status: 403, message: "Only the last chunk is allowed to have a size less than 8192 bytes"}
+
 var errMalformedTrailer = &failure{code: "MalformedTrailerError", status: 400, message: "The request contained trailing data that was not well-formed or did not conform to our published schema."}
 
 // line reads a line without its CRLF.
@@ -202,7 +218,7 @@ func (c *chunkReader) line() (string, error) {
 		part, err := c.r.ReadSlice('\n')
 		b = append(b, part...)
 		if len(b) > maxChunkLine {
-			return "", errInvalidRequest.saying("A line of the chunked body is too long.")
+			return "", errIncompleteBody
 		}
 		if err == nil {
 			break

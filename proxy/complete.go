@@ -181,6 +181,9 @@ func chooseParts(u *uploadRow, all []partRow, list []completePart) ([]partRow, e
 	}
 	var parts []partRow
 	for i, c := range list {
+		if c.PartNumber == 0 {
+			return nil, errMalformedXML
+		}
 		if c.PartNumber < 1 {
 			return nil, badArgument("PartNumber", strconv.Itoa(c.PartNumber), "PartNumber must be >= 1")
 		}
@@ -288,7 +291,7 @@ func checkObjectSize(s string, size int64) error {
 	case n < 0:
 		return errInvalidRequest.saying("Value for x-amz-mp-object-size header is less than zero: '%d'", n)
 	case n != size:
-		return errInvalidRequest.saying("The provided 'x-amz-mp-object-size' header value %d does not match what was computed: %d", n, size)
+		return errInvalidRequest.saying("The provided 'x-amz-mp-object-size' header value %d does not match what was computed: %d", size, n)
 	}
 	return nil
 }

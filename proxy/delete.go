@@ -73,8 +73,8 @@ func (p *Proxy) remove(ctx context.Context, t *target, id string, bypass bool) (
 	version := id
 	if id == "" || id == nullVersion {
 		version = ""
-	} else if !isVersionID(id) {
-		return deleted{}, badArgument("versionId", id, "Invalid version id specified")
+	} else if err := readVersionID(id); err != nil {
+		return deleted{}, err
 	}
 	at, err := p.place(t.ix, t.bucket, t.key, version)
 	if err != nil {

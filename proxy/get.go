@@ -37,8 +37,8 @@ func (p *Proxy) findIn(ctx context.Context, h http.Header, ix *index, b *bucketR
 	var err error
 	byID := id != "" // an empty one is none
 	if byID {
-		if id != nullVersion && !isVersionID(id) {
-			return nil, badArgument("versionId", id, "Invalid version id specified")
+		if err := readVersionID(id); err != nil {
+			return nil, err
 		}
 		r, err = ix.version(bucket, key, id)
 		if err == nil && r == nil {

@@ -57,7 +57,7 @@ func readCount(q url.Values, name string, limit int) (int, error) {
 	case err != nil:
 		return 0, badArgument(name, s, "Provided %s not an integer or within integer range", s)
 	case n < 0:
-		return 0, badArgument(name, s, "Argument %s must be an integer between 0 and 2147483647", name)
+		return 0, badArgument(name, s, "Argument %s must be an integer between 0 and 2147483647", s)
 	}
 	return min(int(n), limit), nil
 }

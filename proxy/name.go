@@ -133,6 +133,20 @@ func isVersionID(s string) bool {
 	return true
 }
 
+// readVersionID checks a version id that a client names. Ids of other systems are
+// answered like unknown ones of ours.
+func readVersionID(id string) error {
+	ok := len(id) <= 64 && len(id) >= 20
+	for i := range len(id) {
+		c := id[i]
+		ok = ok && ('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z')
+	}
+	if !ok && id != nullVersion {
+		return badArgument("versionId", id, "Invalid version id specified")
+	}
+	return nil
+}
+
 // clearName writes a key as an upstream name that every store and file system
 // takes: bytes outside a small set as %XX, an empty segment as "%". Keys that
 // become too long have no clear name.

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"coffer/internal/durable"
 	"coffer/seal"
@@ -75,9 +74,9 @@ func (u *uploadRow) chooseChecksum(b *body) error {
 		b.second = algCRC64NVME.new() // of the object; the client's is only of the part
 	case u.Algorithm == "" || u.Algorithm == b.want.alg && b.want.declared:
 	case b.want.declared:
-		return errInvalidRequest.saying("Checksum Type mismatch occurred, expected checksum Type: %s, actual checksum Type: %s", strings.ToLower(string(u.Algorithm)), strings.ToLower(string(b.want.alg)))
+		return errInvalidRequest.saying("Checksum Type mismatch occurred, expected checksum Type: %s, actual checksum Type: %s", u.Algorithm, b.want.alg)
 	case u.Type == typeComposite:
-		return errInvalidRequest.saying("Checksum Type mismatch occurred, expected checksum Type: %s, actual checksum Type: null", strings.ToLower(string(u.Algorithm)))
+		return errInvalidRequest.saying("Checksum Type mismatch occurred, expected checksum Type: %s, actual checksum Type: null", u.Algorithm)
 	default:
 		b.want.alg = u.Algorithm
 		b.check = u.Algorithm.new()

@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -173,8 +174,8 @@ func New(c Config) (*Proxy, error) {
 
 func (p *Proxy) allow(k AccessKey) error {
 	switch {
-	case len(k.ID) < 3 || len(k.ID) > 128:
-		return fmt.Errorf("gateway: access key id %q: want 3 to 128 characters", k.ID)
+	case len(k.ID) < 3 || len(k.ID) > 128 || strings.ContainsAny(k.ID, "/,= "):
+		return fmt.Errorf("gateway: access key id %q: want 3 to 128 letters and digits", k.ID)
 	case len(k.Secret.reveal()) < 8:
 		return fmt.Errorf("gateway: secret of access key %s: want at least 8 characters", k.ID)
 	case !slices.Contains([]string{"", "read", "write"}, k.Rights):

@@ -104,6 +104,11 @@ func (p *Proxy) put(ctx context.Context, t *target, b *body) (*row, error) {
 	if err := t.row.protect(r, t.attrs.lock, p.now()); err != nil {
 		return nil, err
 	}
+	if b.size < 0 {
+		if err := b.peek(smallObject); err != nil {
+			return nil, err
+		}
+	}
 	if b.size >= 0 && b.size <= smallObject {
 		return r, p.putSmall(ctx, t, b, r)
 	}

@@ -65,10 +65,10 @@ func parseAuthorization(r *http.Request) (*signature, error) {
 	switch {
 	case kind == "AWS":
 		return nil, errInvalidRequest.saying("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
-	case !ok && strings.HasPrefix(header, "AWS4"):
+	case !ok:
 		return nil, badArgument("Authorization", header, "Authorization header is invalid -- one and only one ' ' (space) required.")
 	case kind != sigV4Algorithm:
-		return nil, badArgument("Authorization", header, "Unsupported Authorization Type")
+		return nil, badArgument("Authorization", kind, "Unsupported Authorization Type")
 	}
 	fields := make(map[string]string, 3)
 	for _, field := range splitList(rest) {
@@ -152,22 +152,20 @@ func parsePresigned(q url.Values) (*signature, error) {
 	return s, nil
 }
 
-// parseSignature reads the three fields that both forms share. The access key
-// may hold slashes; the four elements behind it may not.
+// parseSignature reads the three fields that both forms share.
 func parseSignature(credential, signed, value string, malformed func(string, ...any) *failure) (*signature, error) {
 	parts := strings.Split(credential, "/")
-	n := len(parts)
-	if n < 5 {
+	if len(parts) != 5 {
 		return nil, malformed("the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".")
 	}
 	s := &signature{
-		accessKey: strings.Join(parts[:n-4], "/"),
-		scope:     scope{date: parts[n-4], region: parts[n-3], service: parts[n-2]},
+		accessKey: parts[0],
+		scope:     scope{date: parts[1], region: parts[2], service: parts[3]},
 		signed:    strings.Split(signed, ";"),
 		malformed: malformed,
 	}
-	if parts[n-1] != "aws4_request" {
-		return nil, malformed("incorrect terminal %q. This endpoint uses \"aws4_request\".", parts[n-1])
+	if parts[4] != "aws4_request" {
+		return nil, malformed("incorrect terminal %q. This endpoint uses \"aws4_request\".", parts[4])
 	}
 	if _, err := time.Parse("20060102", s.scope.date); err != nil {
 		return nil, malformed("incorrect date format %q. This date in the credential must be in the format \"yyyyMMdd\".", s.scope.date)
@@ -194,7 +192,7 @@ func (s *signature) checkTime(now time.Time) error {
 			return errAccessDenied.saying("Request is not valid yet.")
 		}
 		if now.After(s.time.Add(s.expires)) {
-			return errExpiredToken
+			return errExpiredToken.with("Expires", s.time.Add(s.expires).Format(time.RFC3339)).with("ServerTime", now.UTC().Format(time.RFC3339))
 		}
 		return nil
 	}
@@ -207,14 +205,16 @@ func (s *signature) checkTime(now time.Time) error {
 // checkHeaders refuses a request with an X-Amz- header that is not signed:
 // whoever sits between could have put it there.
 func (s *signature) checkHeaders(h http.Header) error {
+	var missing []string
 	for name := range h {
 		name = strings.ToLower(name)
-		if strings.HasPrefix(name, "x-amz-") && !slices.Contains(s.signed, name) && name != "x-amz-content-sha256" {
-			return errHeadersNotSigned
+		if strings.HasPrefix(name, "x-amz-") && !slices.Contains(s.signed, name) && (name != "x-amz-content-sha256" || !s.presigned) {
+			missing = append(missing, name)
 		}
 	}
-	if !s.presigned && h.Get("X-Amz-Content-Sha256") != "" && !slices.Contains(s.signed, "x-amz-content-sha256") {
-		return errHeadersNotSigned
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return errHeadersNotSigned.with("HeadersNotSigned", strings.Join(missing, ", "))
 	}
 	return nil
 }

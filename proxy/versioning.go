@@ -55,6 +55,8 @@ type versionEntry struct {
 	IsLatest     bool
 	LastModified timestamp
 	ETag         string `xml:",omitempty"`
+	Algorithm    string `xml:"ChecksumAlgorithm,omitempty"`
+	Type         string `xml:"ChecksumType,omitempty"`
 	Size         *int64 `xml:",omitempty"`
 	StorageClass string `xml:",omitempty"`
 	Owner        *owner
@@ -190,6 +192,9 @@ func newVersionEntry(rq *request, l listing, name string, r *row, latest bool) v
 	if r.Marker {
 		e.XMLName.Local = "DeleteMarker"
 		return e
+	}
+	if c, ok := r.checksum(); ok {
+		e.Algorithm, e.Type = c.Algo, c.Type
 	}
 	e.ETag, e.Size, e.StorageClass = quote(r.ETag), &r.Size, strings.Clone(r.storageClass())
 	return e

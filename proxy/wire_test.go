@@ -327,10 +327,10 @@ func TestChunkSignatures(t *testing.T) {
 		{"left out", func(b []byte) []byte { return b[frame:] }, "SignatureDoesNotMatch"},
 		{"cut in a chunk", func(b []byte) []byte { return b[:frame+100] }, "IncompleteBody"},
 		{"cut between chunks", func(b []byte) []byte { return b[:2*frame] }, "IncompleteBody"},
-		{"no signature", func(b []byte) []byte { return bytes.Replace(b, []byte(";chunk-signature="), []byte(";"), 1) }, "SignatureDoesNotMatch"},
-		{"bad size", func(b []byte) []byte { return append([]byte("x"), b...) }, "InvalidRequest"},
-		{"huge size", func(b []byte) []byte { return append([]byte("7fffffffffffffff"), b[4:]...) }, "InvalidRequest"},
-		{"long line", func(b []byte) []byte { return append(bytes.Repeat([]byte("0"), 10000), b...) }, "InvalidRequest"},
+		{"no signature", func(b []byte) []byte { return bytes.Replace(b, []byte(";chunk-signature="), []byte(";"), 1) }, "IncompleteBody"},
+		{"bad size", func(b []byte) []byte { return append([]byte("x"), b...) }, "IncompleteBody"},
+		{"huge size", func(b []byte) []byte { return append([]byte("7fffffffffffffff"), b[4:]...) }, "IncompleteBody"},
+		{"long line", func(b []byte) []byte { return append(bytes.Repeat([]byte("0"), 10000), b...) }, "IncompleteBody"},
 	} {
 		a := w.putForms(form, "/bucket/key", "", data, tt.bend)
 		if a.code() != tt.code {
