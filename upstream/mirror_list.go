@@ -61,9 +61,9 @@ func (m *Mirror) heads(ctx context.Context, prefix, after string) (heads []listH
 
 // lowest is the first name that some list is at.
 func lowest(heads []listHead) (name string, ok bool) {
-	for _, h := range heads {
-		if h.ok && (!ok || h.info.Name < name) {
-			name, ok = h.info.Name, true
+	for i := range heads { // no copy: err may just be written
+		if heads[i].ok && (!ok || heads[i].info.Name < name) {
+			name, ok = heads[i].info.Name, true
 		}
 	}
 	return name, ok
