@@ -10,13 +10,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"flag"
 	"fmt"
 	"math/big"
 	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,6 +24,15 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
+
+// Each step of a log store test syncs a disk: fewer cases than rapid's hundred.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("rapid.checks", "20")
+	flag.Set("rapid.nofailfile", "true")
+	flag.Set("test.parallel", "5") // most of the time elections are waited for
+	os.Exit(m.Run())
+}
 
 // counters is a machine for tests: "incr K" adds one and answers the sum, "set K V"
 // and "del K" do that, anything else answers "?".
@@ -298,12 +307,4 @@ func (c testCluster) agree(t *testing.T) {
 			t.Fatalf("STATES DIVERGED at %d: %s has %s, %s has %s", st.Applied, first.ID, first.Chain, st.ID, st.Chain)
 		}
 	}
-}
-
-func ids(c testCluster) string {
-	var s []string
-	for _, n := range c {
-		s = append(s, n.c.NodeID)
-	}
-	return strings.Join(s, " ")
 }

@@ -66,6 +66,9 @@ type hooks struct {
 	transport    func(*transport) raft.Transport // wraps what raft gets
 	electionSlow time.Duration                   // this node's patience, instead of Heartbeat
 	first        int                             // a new group starts with the first so many peers
+	markEvery    time.Duration                   // how often a leader notes what nodes hold
+	forgetful    bool                            // nothing is remembered of peers: the guard undone
+	deaf         bool                            // goes on when peers say that the disk was rolled back
 	snapEvery    time.Duration                   // how often raft looks whether to snapshot
 }
 
@@ -98,6 +101,7 @@ func (c *Config) complete() error {
 	def(&c.StallAfter, c.Heartbeat*2/3)
 	def(&c.ExitAfter, 5*c.StallAfter)
 	def(&c.hooks.electionSlow, c.Heartbeat)
+	def(&c.hooks.markEvery, 10*time.Second)
 	def(&c.hooks.snapEvery, 30*time.Second)
 	if c.InFlight == 0 {
 		c.InFlight = 2

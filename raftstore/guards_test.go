@@ -197,7 +197,7 @@ func bareCluster(t *testing.T, without unguarded, adjust func(i int, c *raft.Con
 		c := &Config{NodeID: p.ID, Peers: peers, Certificate: certs[i], Log: zap.NewNop()}
 		stalled := func() bool { return !without.stall && n.store.watch.longest() > time.Second }
 		g := &gate{retired: func(string) bool { return false }}
-		tr := newTransport(p.ID, newNetwork(c, listener), g, stalled, 2*time.Second, 2, hclog.NewNullLogger())
+		tr := newTransport(p.ID, newNetwork(c, listener, mute()), g, stalled, 2*time.Second, 2, hclog.NewNullLogger())
 		n.transport = newFaultTransport(t, tr, without)
 		stable, snaps := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
 		if err := raft.BootstrapCluster(conf, n.store, stable, snaps, n.transport, group); err != nil {

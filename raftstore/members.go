@@ -72,7 +72,7 @@ func (s *Store) Status() Status {
 	}
 	for _, m := range n.raft.GetConfiguration().Configuration().Servers {
 		id := string(m.ID)
-		acked := n.transport.acked.get(id)
+		acked := n.transport.acked.inTerm(id, st.Term)
 		if id == s.c.NodeID {
 			acked = st.Last
 		}
@@ -146,7 +146,7 @@ func (s *Store) Promote(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if acked, commit := n.transport.acked.get(id), n.raft.CommitIndex(); acked+maxLag < commit || acked == 0 {
+	if acked, commit := n.transport.acked.inTerm(id, n.raft.CurrentTerm()), n.raft.CommitIndex(); acked+maxLag < commit || acked == 0 {
 		return fmt.Errorf("%w: node %s is at %d of %d", ErrNoEffect, id, acked, commit)
 	}
 	known := false

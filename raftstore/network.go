@@ -34,24 +34,34 @@ type network struct {
 	server   *tls.Config
 	streams  map[string]*stream // by node id, without this node
 	slots    chan struct{}      // one for each handshake under way
+	greeter  *greeter
 	log      *zap.Logger
-	wg       sync.WaitGroup
+
+	// ctx ends the handshakes under way at close, which waits for served, the
+	// end of serve, and then for wg, those handshakes.
+	ctx    context.Context
+	cancel context.CancelFunc
+	served chan struct{}
+	wg     sync.WaitGroup
 }
 
-func newNetwork(c *Config, listener net.Listener) *network {
+func newNetwork(c *Config, listener net.Listener, g *greeter) *network {
 	n := &network{
+		greeter:  g,
 		listener: listener,
 		streams:  make(map[string]*stream),
 		slots:    make(chan struct{}, maxHandshakes),
 		log:      c.Log,
+		served:   make(chan struct{}),
 	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
 	byPin := make(map[[32]byte]string)
 	for _, p := range c.Peers {
 		if p.ID == c.NodeID {
 			continue
 		}
 		byPin[p.TLSPin] = p.ID
-		n.streams[p.ID] = newStream(p, c.Certificate)
+		n.streams[p.ID] = newStream(p, c.Certificate, g)
 	}
 	n.server = tlsConfig(c.Certificate, func(pin [32]byte) error {
 		if _, ok := byPin[pin]; !ok {
@@ -84,8 +94,9 @@ func tlsConfig(own tls.Certificate, check func(pin [32]byte) error) *tls.Config 
 	}
 }
 
-// serve accepts until the listener is closed.
+// serve accepts until the listener is closed. It is called once.
 func (n *network) serve() {
+	defer close(n.served)
 	for {
 		conn, err := n.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -111,8 +122,9 @@ func (n *network) serve() {
 // welcome finds out who calls and hands the connection to that peer's stream.
 func (n *network) welcome(raw net.Conn) {
 	conn := tls.Server(raw, n.server)
-	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	ctx, cancel := context.WithTimeout(n.ctx, handshakeTimeout)
 	defer cancel()
+	defer context.AfterFunc(n.ctx, func() { raw.Close() })()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		n.log.Info("raft connection refused", zap.Stringer("from", raw.RemoteAddr()), zap.Error(err))
 		raw.Close()
@@ -120,19 +132,27 @@ func (n *network) welcome(raw net.Conn) {
 	}
 	pin := Pin(conn.ConnectionState().PeerCertificates[0])
 	for _, s := range n.streams {
-		if s.pin == pin {
-			s.take(conn)
+		if s.pin != pin {
+			continue
+		}
+		if err := n.greeter.greet(s.id, conn); err != nil {
+			n.log.Info("raft connection refused", zap.String("peer", s.id), zap.Error(err))
+			conn.Close()
 			return
 		}
+		s.take(conn)
+		return
 	}
 	conn.Close()
 }
 
 func (n *network) close() {
 	n.listener.Close()
+	n.cancel()
 	for _, s := range n.streams {
 		s.Close()
 	}
+	<-n.served
 	n.wg.Wait()
 }
 
@@ -142,6 +162,7 @@ type stream struct {
 	id, addr string
 	pin      [32]byte
 	client   *tls.Config
+	greeter  *greeter
 	incoming chan net.Conn
 	done     chan struct{}
 
@@ -153,9 +174,9 @@ type stream struct {
 	closed  bool
 }
 
-func newStream(p Peer, own tls.Certificate) *stream {
+func newStream(p Peer, own tls.Certificate, g *greeter) *stream {
 	s := &stream{
-		id: p.ID, addr: p.Addr, pin: p.TLSPin,
+		id: p.ID, addr: p.Addr, pin: p.TLSPin, greeter: g,
 		incoming: make(chan net.Conn, maxConnsPerPeer),
 		done:     make(chan struct{}),
 		conns:    make(map[*trackedConn]struct{}),
@@ -218,6 +239,10 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	conn, err := d.DialContext(ctx, "tcp", s.addr)
 	if err != nil {
 		return nil, fmt.Errorf("dialling node %s: %w", s.id, err)
+	}
+	if err := s.greeter.greet(s.id, conn); err != nil {
+		conn.Close()
+		return nil, err
 	}
 	t, ok := s.track(conn, false)
 	if !ok {

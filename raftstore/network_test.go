@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"go.uber.org/zap"
 )
 
 // Who does not hold a peer's key gets no connection, whatever else he shows.
@@ -45,8 +46,8 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 }
 
-// speak connects and sends the first byte of a message of unknown type: a node
-// that listens closes the connection because of that, others earlier.
+// speak connects, greets, and sends the first byte of a message of unknown type:
+// a node that listens closes the connection because of that, others earlier.
 func speak(addr string, conf *tls.Config) error {
 	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: conf}
 	conn, err := d.Dial("tcp", addr)
@@ -54,6 +55,9 @@ func speak(addr string, conf *tls.Config) error {
 		return err
 	}
 	defer conn.Close()
+	if err := mute().greet("n0", conn); err != nil {
+		return err
+	}
 	conn.SetDeadline(time.Now().Add(5 * time.Second))
 	if _, err := conn.Write([]byte{200}); err != nil {
 		return err
@@ -83,7 +87,7 @@ func TestDialChecksPin(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	s := newStream(peers[1], certs[0])
+	s := newStream(peers[1], certs[0], mute())
 	defer s.Close()
 	if _, err := s.Dial("n1", time.Second); err == nil || !strings.Contains(err.Error(), "not that of n1") {
 		t.Errorf("dialling an impostor: %v", err)
@@ -102,7 +106,7 @@ func TestMessagesOfOthersAreRefused(t *testing.T) {
 	l := c.leader(t)
 	rest := c.without(l)
 	victim, liar := rest[0], rest[1]
-	s := newStream(peerOf(victim), liar.c.Certificate)
+	s := newStream(peerOf(victim), liar.c.Certificate, liar.store.node.Load().greeter)
 	nt := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: s, MaxPool: 1, Timeout: 5 * time.Second, Logger: hclog.NewNullLogger()})
 	defer nt.Close()
 	id, addr := raft.ServerID(victim.c.NodeID), raft.ServerAddress(victim.c.NodeID)
@@ -123,7 +127,7 @@ func TestMessagesOfOthersAreRefused(t *testing.T) {
 			return nt.AppendEntries(id, addr, &raft.AppendEntriesRequest{RPCHeader: head(lead), Term: term}, new(raft.AppendEntriesResponse))
 		}, "speaks for"},
 		{"append without a name", func() error {
-			return nt.AppendEntries(id, addr, &raft.AppendEntriesRequest{Term: term, Leader: []byte(lead)}, new(raft.AppendEntriesResponse))
+			return nt.AppendEntries(id, addr, &raft.AppendEntriesRequest{Term: term}, new(raft.AppendEntriesResponse))
 		}, "speaks for"},
 		{"vote in another's name", func() error {
 			return nt.RequestVote(id, addr, &raft.RequestVoteRequest{RPCHeader: head(lead), Term: term + 1}, new(raft.RequestVoteResponse))
@@ -163,6 +167,14 @@ func TestMessagesOfOthersAreRefused(t *testing.T) {
 	}
 	if st := victim.store.Status(); st.Term != term {
 		t.Errorf("term went from %d to %d", term, st.Term)
+	}
+}
+
+// mute is a greeter that knows nothing.
+func mute() *greeter {
+	return &greeter{
+		holds: func() (holding, error) { return holding{}, nil }, known: func(string) holding { return holding{} },
+		rolled: func(error) {}, detected: func() {}, log: zap.NewNop(), news: make(chan struct{}, 1), heard: make(map[string]holding),
 	}
 }
 

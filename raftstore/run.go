@@ -78,6 +78,8 @@ type node struct {
 	snaps     *snapshots
 	transport *transport
 	raft      *raft.Raft
+	greeter   *greeter
+	start     holding       // of this start: Start and Nonce
 	down      chan struct{} // closed when raft has ended: what has no answer gets none
 
 	// ready is the term in which this leader has applied an entry of its own:
@@ -203,6 +205,9 @@ func (s *Store) open() (_ *node, err error) {
 	if err := s.openState(n); err != nil {
 		return nil, err
 	}
+	if err := n.begin(); err != nil {
+		return nil, err
+	}
 	listener, err := net.Listen("tcp", s.c.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listening for peers: %w", err)
@@ -308,9 +313,19 @@ func (s *Store) reconcile(n *node, newest *snapshotMeta) error {
 
 func (s *Store) openTransport(n *node, listener net.Listener) {
 	g := &gate{retired: n.state.isRetired}
+	n.greeter = &greeter{
+		holds: n.holds, known: n.state.known, rolled: s.fail, detected: s.metrics.rolledBack,
+		log: s.c.Log, news: make(chan struct{}, 1), heard: make(map[string]holding),
+	}
+	if s.c.hooks.deaf {
+		n.greeter.rolled = func(error) {}
+	}
+	if s.c.hooks.forgetful {
+		n.greeter.known = func(string) holding { return holding{} }
+	}
 	stalled := func() bool { return n.longestWrite() > s.c.StallAfter }
 	timeout := 3*s.c.Heartbeat + time.Second
-	n.transport = newTransport(s.c.NodeID, newNetwork(&s.c, listener), g, stalled, timeout, s.c.InFlight, &raftLog{to: s.c.Log.Named("net"), name: "net"})
+	n.transport = newTransport(s.c.NodeID, newNetwork(&s.c, listener, n.greeter), g, stalled, timeout, s.c.InFlight, &raftLog{to: s.c.Log.Named("net"), name: "net"})
 }
 
 // openRaft starts raft, beginning a new group in an empty folder. It does so on

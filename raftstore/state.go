@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -58,8 +59,7 @@ type state struct {
 	logger  pebble.Logger
 	machine Machine
 	onApply func(index uint64)
-	check   func(KV) error // of a received state, before it replaces this one
-	halt    func(error)    // the node cannot go on
+	halt    func(error) // the node cannot go on
 	watch   watch
 	entry   func(index uint64, l *raft.Log) error // reads the log, to check gaps
 	note    func(entries int)
@@ -78,6 +78,8 @@ type state struct {
 	failed  error
 	retired map[string]bool
 	marks   marks
+	marked  uint64 // index of the last mark
+	chains  chains // the applying goroutine's
 }
 
 // openDB opens the state's database, or creates it.
@@ -125,7 +127,7 @@ func (s *state) load(db *pebble.DB) error {
 	s.db = db
 	s.posMu.Lock()
 	defer s.posMu.Unlock()
-	s.retired, s.marks = retired, m
+	s.retired, s.marks, s.chains = retired, m, chains{}
 	s.moveTo(pos, pos.Index)
 	return nil
 }
@@ -149,6 +151,20 @@ func (s *state) isRetired(id string) bool {
 	s.posMu.Lock()
 	defer s.posMu.Unlock()
 	return s.retired[id]
+}
+
+// known is what the group remembers of a node.
+func (s *state) known(id string) holding {
+	s.posMu.Lock()
+	defer s.posMu.Unlock()
+	return s.marks[id]
+}
+
+// idle tells whether nothing happened since the last mark.
+func (s *state) idle() bool {
+	s.posMu.Lock()
+	defer s.posMu.Unlock()
+	return s.pos.Index == s.marked && s.marked != 0
 }
 
 // wait returns when the state holds the entry at index.
@@ -229,7 +245,7 @@ func (s *state) stop(err error) {
 func (s *state) apply(logs []*raft.Log, answers []any) error {
 	batch := s.db.NewIndexedBatch()
 	defer batch.Close()
-	w := &applying{state: s, batch: batch, pos: s.pos, seen: s.seen, marks: s.marks}
+	w := &applying{state: s, batch: batch, pos: s.pos, seen: s.seen, marks: s.marks, marked: s.marked}
 	for i, l := range logs {
 		if l.Index <= w.seen {
 			continue // the state was ahead of raft's snapshot: a restart replays nothing
@@ -253,7 +269,7 @@ func (s *state) apply(logs []*raft.Log, answers []any) error {
 	for _, id := range w.retired {
 		s.retired[id] = true
 	}
-	s.marks = w.marks
+	s.marks, s.marked = w.marks, w.marked
 	s.moveTo(w.pos, w.seen)
 	s.posMu.Unlock()
 	s.note(len(logs))
@@ -269,6 +285,7 @@ type applying struct {
 	seen    uint64
 	retired []string
 	marks   marks
+	marked  uint64
 }
 
 func (w *applying) one(l *raft.Log) (any, error) {
@@ -287,6 +304,7 @@ func (w *applying) one(l *raft.Log) (any, error) {
 	}
 	w.pos = position{Index: l.Index, Term: l.Term, Chain: [32]byte(sum.Sum(nil))}
 	w.seen = l.Index
+	w.state.chains.note(w.pos)
 	return answer, nil
 }
 
@@ -346,6 +364,11 @@ func (w *applying) configure(l *raft.Log) error {
 			}
 			w.retired = append(w.retired, string(s.ID))
 			if err := w.batch.Set(append(keyRetired[:2:2], s.ID...), nil, nil); err != nil {
+				return err
+			}
+			w.marks = maps.Clone(w.marks)
+			delete(w.marks, string(s.ID))
+			if err := w.batch.Delete(append(keyMarks[:2:2], s.ID...), nil); err != nil {
 				return err
 			}
 		}

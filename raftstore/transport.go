@@ -42,7 +42,7 @@ func newTransport(self string, n *network, g *gate, stalled func() bool, timeout
 		peers:   make(map[raft.ServerAddress]*raft.NetworkTransport),
 		gate:    g,
 		stalled: stalled,
-		acked:   &positions{at: make(map[string]uint64)},
+		acked:   &positions{at: make(map[string]acknowledged)},
 		consume: make(chan raft.RPC),
 		done:    make(chan struct{}),
 	}
@@ -210,21 +210,30 @@ func (t *transport) Close() error {
 }
 
 // positions remembers the last index that each peer has acknowledged to this
-// node while it led.
+// node while it led, and in which term: what was acknowledged to an earlier
+// leader may have been overwritten since.
 type positions struct {
 	mu sync.Mutex
-	at map[string]uint64
+	at map[string]acknowledged
 }
+
+type acknowledged struct{ term, index uint64 }
 
 func (p *positions) note(id string, q *raft.AppendEntriesRequest) {
-	last := q.PrevLogEntry + uint64(len(q.Entries))
+	a := acknowledged{q.Term, q.PrevLogEntry + uint64(len(q.Entries))}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.at[id] = max(p.at[id], last)
+	if old := p.at[id]; old.term < a.term || old.term == a.term && old.index < a.index {
+		p.at[id] = a
+	}
 }
 
-func (p *positions) get(id string) uint64 {
+// inTerm is 0 for a peer that acknowledged nothing in the term.
+func (p *positions) inTerm(id string, term uint64) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.at[id]
+	if a := p.at[id]; a.term == term {
+		return a.index
+	}
+	return 0
 }
