@@ -12,17 +12,15 @@ import (
 
 	"coffer/backup/store"
 	"coffer/seal"
-	"coffer/upstream"
 )
 
 // small parameters let a few megabytes make many chunks, segments and packs.
 var small = store.Format{Min: 1 << 10, Normal: 4 << 10, Max: 16 << 10, Bits: [3]int{4, 9, 6}, PackSize: 64 << 10, Segment: 8 << 10}
 
-// fixture is a repository in a folder, and a tree to back up.
+// fixture is a repository in memory, and a tree to back up.
 type fixture struct {
 	tb     testing.TB
 	bucket Bucket
-	store  string // the folder upstream
 	src    string
 	conf   Config
 	repo   *Repo
@@ -31,18 +29,11 @@ type fixture struct {
 func newFixture(tb testing.TB) *fixture {
 	tb.Helper()
 	dir := tb.TempDir()
-	f := &fixture{tb: tb, store: filepath.Join(dir, "store"), src: filepath.Join(dir, "src")}
-	for _, d := range []string{f.store, f.src} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	b, err := upstream.NewFolder(f.store)
-	if err != nil {
+	f := &fixture{tb: tb, src: filepath.Join(dir, "src"), bucket: newMemory()}
+	if err := os.Mkdir(f.src, 0o755); err != nil {
 		tb.Fatal(err)
 	}
-	f.bucket = b
-	f.conf = Config{Bucket: b, Keys: seal.NewKey().Keys(seal.NewStoreID()), CacheDir: filepath.Join(dir, "cache"), Workers: 2}
+	f.conf = Config{Bucket: f.bucket, Keys: seal.NewKey().Keys(seal.NewStoreID()), CacheDir: filepath.Join(dir, "cache"), Workers: 2}
 	if err := initWith(tb.Context(), f.conf, small); err != nil {
 		tb.Fatal(err)
 	}

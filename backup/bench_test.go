@@ -50,8 +50,8 @@ func BenchmarkBackup(b *testing.B) {
 		b.Run(kind+"/first", func(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
-				f := &fixture{tb: outer, src: src, store: outer.TempDir()}
-				bucket, err := upstream.NewFolder(f.store)
+				f := &fixture{tb: outer, src: src}
+				bucket, err := upstream.NewFolder(outer.TempDir())
 				must(b, err)
 				f.bucket = bucket
 				f.conf = Config{Bucket: bucket, Keys: seal.NewKey().Keys(seal.NewStoreID()), CacheDir: outer.TempDir()}

@@ -209,8 +209,8 @@ func TestKilled(t *testing.T) {
 	key, err := seal.KeyFromBytes([]byte(raw))
 	must(t, err)
 	id := seal.NewStoreID()
-	f.store = t.TempDir()
-	b, err := upstream.NewFolder(f.store)
+	folder := t.TempDir()
+	b, err := upstream.NewFolder(folder)
 	must(t, err)
 	f.bucket = b
 	f.conf = Config{Bucket: b, Keys: key.Keys(id), CacheDir: t.TempDir(), Workers: 2}
@@ -222,7 +222,7 @@ func TestKilled(t *testing.T) {
 	f.settle()
 	run := func(after time.Duration) error {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childEnv+"="+strings.Join([]string{f.store, f.conf.CacheDir, f.src, raw, id.String()}, "\n"))
+		cmd.Env = append(os.Environ(), childEnv+"="+strings.Join([]string{folder, f.conf.CacheDir, f.src, raw, id.String()}, "\n"))
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			return err

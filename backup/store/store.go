@@ -26,7 +26,6 @@ import (
 
 	"coffer/backup/chunk"
 	"coffer/backup/pack"
-	"coffer/internal/durable"
 	"coffer/seal"
 	"coffer/upstream"
 )
@@ -277,7 +276,13 @@ func (s *Store) Keep(kind string, n pack.Name, sealed []byte) {
 	if s.cache == "" {
 		return
 	}
-	if err := durable.WriteFile(s.CacheFile(kind, n.String()), sealed, 0o600); err != nil {
+	// Not synced: what a power cut leaves does not open, and is fetched again.
+	path := s.CacheFile(kind, n.String())
+	err := os.WriteFile(path+".new", sealed, 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
 		s.log.Warn("an object could not be cached", zap.String("kind", kind), zap.Error(err))
 	}
 }
@@ -305,7 +310,7 @@ func (s *Store) KeepOnly(kind string, names []pack.Name) {
 		return
 	}
 	for _, f := range files {
-		if !keep[f.Name()] && !strings.HasPrefix(f.Name(), ".") {
+		if !keep[strings.TrimSuffix(f.Name(), ".new")] {
 			os.Remove(s.CacheFile(kind, f.Name()))
 		}
 	}
