@@ -19,6 +19,9 @@ func (s *Server) answer(ctx context.Context, r *Request) *Answer {
 	if err != nil {
 		return &Answer{Code: CodeMalformed}
 	}
+	if b, ok := body.(*HeadBody); ok {
+		return &Answer{Record: s.witness.of(b.Node)}
+	}
 	if err := s.c.Auth.Check(r.Token, uid, time.Now()); err != nil {
 		s.log.Info("a token was refused", zap.String("kind", kindNames[r.Kind]), zap.Error(err))
 		return &Answer{Code: CodeDenied}
@@ -29,12 +32,16 @@ func (s *Server) answer(ctx context.Context, r *Request) *Answer {
 	switch b := body.(type) {
 	case *RecordBody:
 		return s.record(ctx, uid)
-	case *KeyBody:
-		return s.key(ctx, b)
+	case *KeyBody, *EvalBody:
+		if !s.witness.enough() { // its ledger may be an old copy
+			return &Answer{Code: CodeRetry, Retry: 1}
+		}
+		if b, ok := b.(*EvalBody); ok {
+			return s.eval(ctx, b)
+		}
+		return s.key(ctx, b.(*KeyBody))
 	case *ReceiptBody:
 		return s.receipt(ctx, b)
-	case *EvalBody:
-		return s.eval(ctx, b)
 	}
 	return s.propose(ctx, r, body, uid)
 }

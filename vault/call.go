@@ -54,31 +54,53 @@ func (c *Client) ask(ctx context.Context, n *nodeClient, kind Kind, body any) (*
 	ctx, cancel := context.WithTimeout(ctx, c.c.Timeout)
 	defer cancel()
 	r := &Request{Version: version, Kind: kind, Manifest: c.hash, Token: []byte(c.c.Token), Body: encode(body)}
+	a, _, err := n.ask(ctx, r)
+	return a, err
+}
+
+// ask also returns the answer's signed form.
+func (n *nodeClient) ask(ctx context.Context, r *Request) (*Answer, *signed, error) {
 	rand.Read(r.Nonce[:])
 	data := encode(r)
 	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, n.node.URL+Path, bytes.NewReader(data))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	hr.Header.Set("Content-Type", "application/cbor")
 	resp, err := n.http.Do(hr)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		io.CopyN(io.Discard, resp.Body, 4096)
-		return nil, fmt.Errorf("vault: node answers %s", resp.Status)
+		return nil, nil, fmt.Errorf("vault: node answers %s", resp.Status)
 	}
 	out, err := io.ReadAll(io.LimitReader(resp.Body, answerSize+1))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return parseAnswer(out, n.node, c.hash, data)
+	sg, err := parseSigned(out, n.node)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := sg.answer(n.node, r.Manifest, data)
+	return a, sg, err
 }
 
-// parseAnswer reads an answer and checks that the node gave it to this request.
-func parseAnswer(out []byte, n Node, manifest [32]byte, request []byte) (*Answer, error) {
+// newNodeClient talks to n over rt, nil: TLS with the node's pin.
+func newNodeClient(n Node, rt http.RoundTripper) *nodeClient {
+	if rt == nil {
+		rt = pinnedTransport(n)
+	}
+	return &nodeClient{node: n, http: &http.Client{
+		Transport:     rt,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// parseSigned reads an answer with its padding, and checks the node's signature.
+func parseSigned(out []byte, n Node) (*signed, error) {
 	if len(out) != answerSize {
 		return nil, fmt.Errorf("%w: answer of %d bytes, want %d", ErrMalformed, len(out), answerSize)
 	}
@@ -93,6 +115,11 @@ func parseAnswer(out []byte, n Node, manifest [32]byte, request []byte) (*Answer
 	if !verifyIdentity(n.Identity, answerDigest(sg.Answer), sg.Sig) {
 		return nil, errors.New("vault: answer is not signed by the node")
 	}
+	return &sg, nil
+}
+
+// answer reads a signed answer and checks that it is one to this request.
+func (sg *signed) answer(n Node, manifest [32]byte, request []byte) (*Answer, error) {
 	var a Answer
 	if err := decode(sg.Answer, &a); err != nil {
 		return nil, err

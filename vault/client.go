@@ -73,13 +73,8 @@ func NewClient(c ClientConfig) (*Client, error) {
 		var rt http.RoundTripper
 		if c.Transport != nil {
 			rt = c.Transport(n)
-		} else {
-			rt = pinnedTransport(n)
 		}
-		cl.nodes = append(cl.nodes, &nodeClient{node: n, http: &http.Client{
-			Transport:     rt,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}})
+		cl.nodes = append(cl.nodes, newNodeClient(n, rt))
 	}
 	return cl, nil
 }

@@ -146,6 +146,7 @@ type testFleet struct {
 	file     []byte
 	auth     Auth
 	nodes    []*testNode
+	every    time.Duration // nodes compare their ledgers
 
 	mu     sync.Mutex // guards the order and every kv
 	cmds   [][]byte
@@ -163,9 +164,10 @@ type testNode struct {
 	applied int
 	server  *Server
 	down    bool
+	mayFail bool
 	cut     func(Kind) bool // drops the answer, after the request was carried out
 	stop    context.CancelFunc
-	stopped chan struct{}
+	stopped chan error
 }
 
 type fleetOption func(*Manifest)
@@ -173,7 +175,7 @@ type fleetOption func(*Manifest)
 // newFleet starts n nodes.
 func newFleet(tb testing.TB, n int, opts ...fleetOption) *testFleet {
 	tb.Helper()
-	f := &testFleet{tb: tb}
+	f := &testFleet{tb: tb, every: 12 * time.Hour}
 	_, f.root, _ = ed25519.GenerateKey(nil)
 	_, f.operator, _ = ed25519.GenerateKey(nil)
 	var nodes []Node
@@ -202,6 +204,9 @@ func newFleet(tb testing.TB, n int, opts ...fleetOption) *testFleet {
 	for _, nd := range f.nodes {
 		nd.start()
 	}
+	for _, nd := range f.nodes {
+		nd.awaitReady()
+	}
 	return f
 }
 
@@ -219,8 +224,13 @@ func (f *testFleet) roots() Roots {
 func (n *testNode) config() ServerConfig {
 	return ServerConfig{
 		NodeID: n.id, Dir: n.dir, Manifest: n.f.file, Roots: n.f.roots(), Log: n, HSM: n.hsm, Auth: n.f.auth,
-		Limits: Limits{Account: 1e6, Address: 1e6, Node: 1e6},
+		Limits: Limits{Account: 1e6, Address: 1e6, Node: 1e6}, Transport: n.f.transport,
 	}
+}
+
+// transport carries requests to a node without a network.
+func (f *testFleet) transport(n Node) http.RoundTripper {
+	return f.nodes[slices.IndexFunc(f.nodes, func(t *testNode) bool { return t.id == n.ID })]
 }
 
 func (n *testNode) start() {
@@ -229,15 +239,24 @@ func (n *testNode) start() {
 	if err != nil {
 		n.f.tb.Fatal(err)
 	}
+	s.witness.every = n.f.every
 	ctx, cancel := context.WithCancel(context.Background())
 	n.f.mu.Lock()
-	n.server, n.stop, n.stopped, n.down = s, cancel, make(chan struct{}), false
+	n.server, n.stop, n.stopped, n.down = s, cancel, make(chan error, 1), false
 	n.catchUp()
 	n.f.mu.Unlock()
-	go func() {
-		defer close(n.stopped)
-		s.Run(ctx)
-	}()
+	go func(stopped chan error) { stopped <- s.Run(ctx) }(n.stopped)
+}
+
+// awaitReady waits until the node has heard enough of the others.
+func (n *testNode) awaitReady() {
+	for range 100 {
+		if n.server.witness.enough() {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	n.f.tb.Errorf("node %s does not get ready", n.id)
 }
 
 // halt stops the node as a crash would, files apart that close.
@@ -250,9 +269,14 @@ func (n *testNode) halt() {
 		return
 	}
 	n.stop()
-	<-n.stopped
-	n.server.Close()
+	if err := <-n.stopped; err != nil && !n.mayFail {
+		n.f.tb.Errorf("node %s stopped: %v", n.id, err)
+	}
+	server := n.server
+	n.f.mu.Lock()
 	n.server = nil
+	n.f.mu.Unlock()
+	server.Close()
 }
 
 // catchUp applies what the order has. The caller holds mu.
@@ -344,10 +368,8 @@ func (f *testFleet) client(account string, opts ...func(*ClientConfig)) *Client 
 	now := time.Now()
 	c := ClientConfig{
 		Manifest: f.file, Roots: f.roots(), Account: account, StateDir: f.tb.TempDir(),
-		Token: IssueToken(f.operator, f.manifest.Fleet, account, now, now.Add(24*time.Hour)),
-		Transport: func(n Node) http.RoundTripper {
-			return f.nodes[slices.IndexFunc(f.nodes, func(t *testNode) bool { return t.id == n.ID })]
-		},
+		Token:     IssueToken(f.operator, f.manifest.Fleet, account, now, now.Add(24*time.Hour)),
+		Transport: f.transport,
 	}
 	for _, o := range opts {
 		o(&c)

@@ -144,6 +144,14 @@ func TestAnswersAreOfOneSize(t *testing.T) {
 	}
 }
 
+func parseAnswer(out []byte, n Node, manifest [32]byte, request []byte) (*Answer, error) {
+	sg, err := parseSigned(out, n)
+	if err != nil {
+		return nil, err
+	}
+	return sg.answer(n, manifest, request)
+}
+
 // A client believes only what a node has signed for this very request.
 func TestAnswersAreBound(t *testing.T) {
 	f := newFleet(t, 3)

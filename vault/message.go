@@ -28,6 +28,7 @@ const (
 	KindProve   Kind = 8  // the guess was right: to the leader
 	KindDisable Kind = 9  // destroy the key: to the leader
 	KindSweep   Kind = 10 // command only: what is due by time
+	KindHead    Kind = 11 // between nodes: where your ledger is, and where you saw mine
 )
 
 // Code says how a request ended.
@@ -118,6 +119,11 @@ type (
 		Epoch Epoch  `cbor:"2,keyasint"`
 		Sig   []byte `cbor:"3,keyasint"`
 	}
+	// HeadBody asks a node for its ledger's head, which every answer has, and for
+	// the newest answer to such a request that it has from Node.
+	HeadBody struct {
+		Node string `cbor:"1,keyasint"`
+	}
 )
 
 // Answer is what a node says, signed. What does not apply is zero.
@@ -164,7 +170,7 @@ func parseRequest(data []byte) (*Request, error) {
 	if err := decode(data, &r); err != nil {
 		return nil, err
 	}
-	if r.Version != version || r.Kind < KindRecord || r.Kind > KindDisable || len(r.Token) > maxToken {
+	if r.Version != version || r.Kind < KindRecord || r.Kind > KindHead || r.Kind == KindSweep || len(r.Token) > maxToken {
 		return nil, fmt.Errorf("%w: request version %d, kind %d", ErrMalformed, r.Version, r.Kind)
 	}
 	return &r, nil
@@ -206,6 +212,9 @@ func parseBody(kind Kind, data []byte) (body any, uid UID, err error) {
 		b := new(ProveBody)
 		err = decode(data, b)
 		return b, b.UID, err
+	case KindHead:
+		b := new(HeadBody)
+		return b, UID{}, decode(data, b)
 	case KindDisable:
 		b := new(DisableBody)
 		err = decode(data, b)

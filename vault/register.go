@@ -106,8 +106,8 @@ type staging struct {
 func (c *Client) nodeKeys(ctx context.Context, b *StartBody, blinded *ppss.Blinded) ([]staging, error) {
 	got := make(map[int]staging)
 	var last error
-	for tries := range 3 {
-		if tries > 0 && sleep(ctx, time.Duration(tries)*200*time.Millisecond) != nil {
+	for tries := range 5 {
+		if tries > 0 && sleep(ctx, time.Duration(tries)*250*time.Millisecond) != nil {
 			break
 		}
 		for r := range c.askAll(ctx, KindKey, func(i int) any {

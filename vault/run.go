@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -15,8 +16,19 @@ const (
 
 // Run follows the state until ctx ends: it takes attempts, proofs and
 // registrations into the ledger, destroys this node's keys when that is due, and
-// as leader proposes what is due by time.
+// as leader proposes what is due by time. It also compares ledgers with the other
+// nodes, without which the server serves no guess; it returns [ErrRollback] when
+// they have seen more of this node's ledger than there is.
 func (s *Server) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.followAll(ctx) })
+	g.Go(func() error {
+		return s.witness.run(ctx, func() head { h, _ := s.ledger.state(); return h })
+	})
+	return g.Wait()
+}
+
+func (s *Server) followAll(ctx context.Context) error {
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
 	s.review()

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,8 @@ type ServerConfig struct {
 	Auth     Auth   // required; see [OpenAuth], [TokenAuth], [JWTAuth]
 	Limits   Limits // zero: DefaultLimits
 
+	Transport func(Node) http.RoundTripper // to the other nodes; nil: TLS 1.3 with the node's pin
+
 	Logger  *zap.Logger           // nil logs nothing
 	Metrics prometheus.Registerer // nil registers nothing
 }
@@ -41,6 +44,7 @@ type Server struct {
 	limits   *limiters
 	ledger   *ledger
 	keys     *keyFiles
+	witness  *witness
 	started  time.Time
 
 	locks       [256]sync.Mutex // of accounts, by the first byte of the UID
@@ -86,6 +90,9 @@ func NewServer(ctx context.Context, c ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	if s.keys, err = openKeyFiles(c.Dir); err != nil {
+		return nil, err
+	}
+	if s.witness, err = newWitness(&s.c, m, s.hash, s.log); err != nil {
 		return nil, err
 	}
 	if s.ledger, err = openLedger(ctx, c.Dir, m.Fleet, c.NodeID, c.HSM); err != nil {
@@ -168,6 +175,8 @@ func (s *Server) Health() Health {
 	switch {
 	case err != nil:
 		h.Reason = err.Error()
+	case !s.witness.enough():
+		h.Reason = "too few other nodes have said how long this node's ledger was"
 	case h.Leader == "":
 		h.Reason = "no leader is known"
 	case time.Since(h.LastFollow) > time.Minute:

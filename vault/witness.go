@@ -1,0 +1,209 @@
+package vault
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"coffer/internal/durable"
+)
+
+// witness lets the nodes remember for each other how long their ledgers were. The
+// anchor in the HSM cannot tell that a disk was restored when the HSM is software
+// on the same disk, or was restored with it; the other nodes can.
+//
+// Each node keeps the newest signed head that it got from each other one. A
+// node that starts asks for its own, and serves no guess before so many others
+// have answered that with it they are a threshold. What they show it has signed
+// itself, so none of them can make a longer one up to keep it down.
+type witness struct {
+	self  Node
+	need  int // others that must have answered
+	path  string
+	hash  [32]byte // of the manifest
+	peers []*nodeClient
+	log   *zap.Logger
+	every time.Duration // witnessEvery; tests that pass weeks ask less often
+
+	mu    sync.Mutex
+	seen  map[string]*signed // newest answer, by node
+	heard map[string]bool    // others that have answered since the start, by node
+}
+
+const (
+	witnessName  = "witness" // file of the heads seen
+	witnessEvery = 10 * time.Second
+	witnessFirst = 100 * time.Millisecond // while not enough have answered; doubles up to the above
+	witnessCall  = 5 * time.Second
+)
+
+// witnessFile is the content of the file.
+type witnessFile struct {
+	Version uint8    `cbor:"1,keyasint"`
+	Seen    []signed `cbor:"2,keyasint"`
+}
+
+func newWitness(c *ServerConfig, m *Manifest, hash [32]byte, log *zap.Logger) (*witness, error) {
+	w := &witness{
+		need: int(m.Threshold) - 1, path: filepath.Join(c.Dir, witnessName), hash: hash, log: log, every: witnessEvery,
+		seen: make(map[string]*signed), heard: make(map[string]bool),
+	}
+	for _, n := range m.Nodes {
+		if n.ID == c.NodeID {
+			w.self = n
+			continue
+		}
+		var rt http.RoundTripper
+		if c.Transport != nil {
+			rt = c.Transport(n)
+		}
+		w.peers = append(w.peers, newNodeClient(n, rt))
+	}
+	b, err := readSmall(w.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return w, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var f witnessFile
+	if err := decode(b, &f); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", w.path, err)
+	}
+	for i := range f.Seen {
+		for _, p := range w.peers { // those of the present manifest, by their present keys
+			w.note(p.node, &f.Seen[i])
+		}
+	}
+	return w, nil
+}
+
+// readHead returns the head in a signed answer of the node.
+func readHead(n Node, sg *signed) (head, bool) {
+	var a Answer
+	if !verifyIdentity(n.Identity, answerDigest(sg.Answer), sg.Sig) || decode(sg.Answer, &a) != nil || a.Node != n.ID {
+		return head{}, false
+	}
+	return head{binary.BigEndian.Uint64(a.Head[:8]), [32]byte(a.Head[8:])}, true
+}
+
+// note keeps the answer if it is the node's, and newer than what is there.
+func (w *witness) note(n Node, sg *signed) (newer bool) {
+	h, ok := readHead(n, sg)
+	if !ok {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if old := w.seen[n.ID]; old != nil {
+		if o, ok := readHead(n, old); ok && o.count >= h.count {
+			return false
+		}
+	}
+	w.seen[n.ID] = sg
+	return true
+}
+
+// of returns the newest answer of a node as bytes, none if there is none.
+func (w *witness) of(node string) []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if sg := w.seen[node]; sg != nil {
+		return encode(sg)
+	}
+	return nil
+}
+
+// enough says that the node may serve guesses.
+func (w *witness) enough() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.heard) >= w.need
+}
+
+// ask asks one other node, and returns [ErrRollback] if it has seen a longer ledger
+// of this node than now, the head of before the question.
+func (w *witness) ask(ctx context.Context, p *nodeClient, now head) (newer bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, witnessCall)
+	defer cancel()
+	r := &Request{Version: version, Kind: KindHead, Manifest: w.hash, Body: encode(&HeadBody{w.self.ID})}
+	a, sg, err := p.ask(ctx, r)
+	if err != nil {
+		return false, err
+	}
+	if a.Code != CodeOK {
+		return false, fmt.Errorf("vault: it answers %q", a.Code)
+	}
+	if len(a.Record) != 0 {
+		var mine signed
+		if err := decode(a.Record, &mine); err != nil {
+			return false, err
+		}
+		h, ok := readHead(w.self, &mine)
+		if ok && (h.count > now.count || h.count == now.count && h.link != now.link) {
+			return false, fmt.Errorf("node %s has seen %d entries of this ledger, which has %d: %w", p.node.ID, h.count, now.count, ErrRollback)
+		}
+	}
+	w.mu.Lock()
+	w.heard[p.node.ID] = true
+	w.mu.Unlock()
+	return w.note(p.node, sg), nil
+}
+
+// save writes what was seen.
+func (w *witness) save() error {
+	f := witnessFile{Version: version}
+	w.mu.Lock()
+	for _, p := range w.peers {
+		if sg := w.seen[p.node.ID]; sg != nil {
+			f.Seen = append(f.Seen, *sg)
+		}
+	}
+	w.mu.Unlock()
+	return durable.WriteFile(w.path, encode(&f), 0o600)
+}
+
+// run asks the others until ctx ends. It returns [ErrRollback] if one has seen more
+// of this node's ledger than there is.
+func (w *witness) run(ctx context.Context, current func() head) error {
+	if len(w.peers) == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	for wait := witnessFirst; ; wait = min(2*wait, w.every) {
+		now, changed := current(), false
+		for _, p := range w.peers {
+			newer, err := w.ask(ctx, p, now)
+			if errors.Is(err, ErrRollback) {
+				return err
+			}
+			if err != nil && ctx.Err() == nil {
+				w.log.Debug("another node's ledger is not seen", zap.String("node", p.node.ID), zap.Error(err))
+			}
+			changed = changed || newer
+		}
+		if changed {
+			if err := w.save(); err != nil {
+				w.log.Error("the other nodes' heads are not kept", zap.Error(err))
+			}
+		}
+		if w.enough() {
+			wait = w.every
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// image keeps the whole disk and the HSM of the stopped node as they are, to be restored.
+func (n *testNode) image(t *testing.T) (restore func()) {
+	t.Helper()
+	copyDir := func(from, to string) {
+		t.Helper()
+		if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := filepath.Join(t.TempDir(), "image")
+	copyDir(n.dir, kept)
+	anchor := n.hsm.anchor
+	return func() {
+		t.Helper()
+		if err := os.RemoveAll(n.dir); err != nil {
+			t.Fatal(err)
+		}
+		copyDir(kept, n.dir)
+		n.hsm.anchor = anchor
+	}
+}
+
+// With a software HSM the anchor comes back with the disk. The other nodes remember.
+func TestPeersRefuseARestoredNode(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		f.every = witnessEvery
+		for _, n := range f.nodes {
+			n.halt()
+			n.start()
+		}
+		c := f.client("anna")
+		key := f.register(c, "right")
+		synctest.Wait()
+		n := f.nodes[2]
+		n.halt()
+		restore := n.image(t)
+		n.start()
+		n.awaitReady()
+		for range 5 {
+			f.wrong(c, "wrong")
+		}
+		time.Sleep(2 * witnessEvery)
+		n.halt()
+		restore()
+		n.mayFail = true
+		n.start()
+		err := <-n.stopped
+		if !errors.Is(err, ErrRollback) {
+			t.Fatalf("a restored node ran until %v, want ErrRollback", err)
+		}
+		n.stopped <- err
+		if n.server.witness.enough() {
+			t.Error("a restored node would serve guesses")
+		}
+		n.halt()
+		// The others go on, and remember also after their own restart.
+		if left := f.wrong(c, "wrong"); left != 4 {
+			t.Errorf("%d left, want 4", left)
+		}
+		for _, o := range f.nodes[:2] {
+			o.halt()
+			o.start()
+		}
+		for _, o := range f.nodes[:2] {
+			o.awaitReady()
+		}
+		n.start()
+		if err := <-n.stopped; !errors.Is(err, ErrRollback) {
+			t.Errorf("after all have restarted: %v, want ErrRollback", err)
+		} else {
+			n.stopped <- err
+		}
+		if got, err := c.Recover(context.Background(), "right"); err != nil || got != key {
+			t.Error(err)
+		}
+	})
+}
+
+// Alone, a node that may have been restored serves nothing.
+func TestNodeAloneServesNoGuess(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		f.register(f.client("anna"), "right")
+		r := newRig(t, f, "anna")
+		b := r.guess()
+		r.command(KindAttempt, b)
+		for _, n := range f.nodes {
+			n.halt()
+		}
+		f.every = witnessEvery
+		f.nodes[0].start()
+		time.Sleep(time.Minute)
+		if a := r.eval(0, b); a.Code != CodeRetry {
+			t.Errorf("alone: %v, want retry", a.Code)
+		}
+		f.nodes[1].start()
+		time.Sleep(time.Minute)
+		if a := r.eval(0, b); a.Code != CodeOK {
+			t.Errorf("with another: %v, want ok", a.Code)
+		}
+	})
+}
+
+// What a node remembers of another counts only if the other signed it: else
+// one hostile node could keep the others from ever starting.
+func TestWitnessBelievesSignaturesOnly(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		w := f.nodes[0].server.witness
+		liar, victim := f.nodes[0], f.manifest.Nodes[1]
+		a := &Answer{Version: version, Node: victim.ID, Head: head{count: 1 << 40}.bytes(), Record: []byte{}, Former: []byte{}}
+		body := encode(a)
+		sig, err := liar.hsm.Sign(context.Background(), answerDigest(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged := &signed{Answer: body, Sig: sig}
+		if w.note(victim, forged) {
+			t.Error("a head that another signed is kept")
+		}
+		w.mu.Lock()
+		w.seen[victim.ID] = forged // a node that lies about what it has seen
+		w.mu.Unlock()
+		f.nodes[1].halt()
+		f.nodes[1].start()
+		f.nodes[1].awaitReady()
+	})
+}
