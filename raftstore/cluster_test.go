@@ -61,7 +61,7 @@ func (m *counters) Apply(kv KV, index uint64, cmd []byte) []byte {
 
 // testNode is one node of a cluster in this process.
 type testNode struct {
-	t       *testing.T
+	t       testing.TB
 	c       Config
 	machine *counters
 	store   *Store
@@ -124,7 +124,7 @@ type testCluster []*testNode
 
 // newCluster makes n nodes on free loopback addresses; adjust may change each
 // Config before it starts. None is started.
-func newCluster(t *testing.T, n int, adjust func(i int, c *Config)) testCluster {
+func newCluster(t testing.TB, n int, adjust func(i int, c *Config)) testCluster {
 	t.Helper()
 	peers, certs := testPeers(t, n)
 	var nodes testCluster
@@ -147,7 +147,7 @@ func newCluster(t *testing.T, n int, adjust func(i int, c *Config)) testCluster 
 	return nodes
 }
 
-func startCluster(t *testing.T, n int, adjust func(i int, c *Config)) testCluster {
+func startCluster(t testing.TB, n int, adjust func(i int, c *Config)) testCluster {
 	t.Helper()
 	nodes := newCluster(t, n, adjust)
 	for _, n := range nodes {
@@ -158,7 +158,7 @@ func startCluster(t *testing.T, n int, adjust func(i int, c *Config)) testCluste
 
 // testLog writes to standard error when RAFTSTORE_LOG is set, as after the test
 // t.Log must not be called.
-func testLog(t *testing.T, id string) *zap.Logger {
+func testLog(t testing.TB, id string) *zap.Logger {
 	if os.Getenv("RAFTSTORE_LOG") == "" {
 		return zap.NewNop()
 	}
@@ -166,7 +166,7 @@ func testLog(t *testing.T, id string) *zap.Logger {
 	return zap.New(zapcore.NewCore(enc, zapcore.Lock(os.Stderr), zap.DebugLevel)).Named(t.Name()).Named(id)
 }
 
-func testPeers(t *testing.T, n int) ([]Peer, []tls.Certificate) {
+func testPeers(t testing.TB, n int) ([]Peer, []tls.Certificate) {
 	t.Helper()
 	var peers []Peer
 	var certs []tls.Certificate
@@ -180,7 +180,7 @@ func testPeers(t *testing.T, n int) ([]Peer, []tls.Certificate) {
 
 // freeAddr picks a loopback address of its own, so that other tests on this
 // machine do not take the port between two starts.
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	host := fmt.Sprintf("127.%d.%d.%d", 1+mathrand.N(250), mathrand.N(250), 1+mathrand.N(250))
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
@@ -191,7 +191,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func testCertificate(t *testing.T) tls.Certificate {
+func testCertificate(t testing.TB) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -210,7 +210,7 @@ func testCertificate(t *testing.T) tls.Certificate {
 }
 
 // eventually calls ok until it is true.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -220,7 +220,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // leader waits for one of the nodes to lead with a quorum.
-func (c testCluster) leader(t *testing.T) *testNode {
+func (c testCluster) leader(t testing.TB) *testNode {
 	t.Helper()
 	var found *testNode
 	eventually(t, "a leader", func() bool {
@@ -253,7 +253,7 @@ func (c testCluster) without(out *testNode) testCluster {
 
 // propose proposes at whichever node leads, until one takes it. An unknown
 // outcome fails the test.
-func (c testCluster) propose(t *testing.T, cmd string) string {
+func (c testCluster) propose(t testing.TB, cmd string) string {
 	t.Helper()
 	var answer []byte
 	eventually(t, "proposal accepted", func() bool {
@@ -290,7 +290,7 @@ func (n *testNode) get(key string) string {
 }
 
 // agree waits until all nodes have applied the same and have the same chain.
-func (c testCluster) agree(t *testing.T) {
+func (c testCluster) agree(t testing.TB) {
 	t.Helper()
 	eventually(t, "all nodes at the same position", func() bool {
 		first := c[0].store.Status()
