@@ -106,7 +106,7 @@ func (s *Server) record(_ context.Context, uid UID) *Answer {
 	case sn.a.Current == nil:
 		a.Code = CodeNone
 	default:
-		a.Epoch, a.Record = sn.a.Current.Epoch, sn.a.Current.Record
+		a.Epoch, a.Record, a.Used = sn.a.Current.Epoch, sn.a.Current.Record, sn.a.Current.Used
 		if sn.a.Former != nil {
 			a.Former = sn.a.Former.Record
 		}

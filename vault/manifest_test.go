@@ -2,6 +2,7 @@ package vault
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
@@ -179,5 +180,98 @@ func TestShow(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, b.String())
 		}
+	}
+}
+
+// A log from which a manifest was taken, or into which one was put, must not pass.
+func TestAuditManifests(t *testing.T) {
+	roots, keys := testRoots(1, 0)
+	sign := func(m *Manifest) []byte {
+		sm, err := Unsigned(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sm.Sign(keys[0])
+		return sm.Bytes()
+	}
+	first := testManifest(t)
+	second := first.Next(time.Now())
+	third := second.Next(time.Now())
+	branch := first.Next(time.Now())
+	branch.Name = "branch"
+	otherFleet := first.Next(time.Now())
+	otherFleet.Fleet[0] ^= 1
+	unsigned, err := Unsigned(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, c := sign(first), sign(second), sign(third)
+	for _, tt := range []struct {
+		name string
+		log  [][]byte
+		n    int
+		ok   bool
+	}{
+		{"whole", [][]byte{a, b, c}, 3, true},
+		{"begun", [][]byte{a}, 1, true},
+		{"nothing", nil, 0, false},
+		{"without the first", [][]byte{b, c}, 0, false},
+		{"without the second", [][]byte{a, c}, 1, false},
+		{"one twice", [][]byte{a, a}, 1, false},
+		{"a branch in the middle", [][]byte{a, sign(branch), c}, 2, false},
+		{"another fleet", [][]byte{a, sign(otherFleet)}, 1, false},
+		{"unsigned", [][]byte{a, unsigned.Bytes()}, 1, false},
+		{"cut", [][]byte{a, b[:len(b)-1]}, 1, false},
+	} {
+		got, err := AuditManifests(bytes.NewReader(bytes.Join(tt.log, nil)), roots)
+		if (err == nil) != tt.ok || len(got) != tt.n || err != nil && !errors.Is(err, ErrManifest) {
+			t.Errorf("%s: %d manifests, %v", tt.name, len(got), err)
+		}
+	}
+}
+
+// A fleet changes its manifest under way: clients are told, get the new one from
+// the nodes, and find their key.
+func TestManifestChanges(t *testing.T) {
+	f := newFleet(t, 3)
+	defer f.close()
+	old := f.client("anna")
+	key := f.register(old, "right")
+	if b, err := old.NewerManifest(context.Background()); b != nil || err != nil {
+		t.Errorf("a newer manifest is there already: %v", err)
+	}
+	f.manifest = f.manifest.Next(time.Now())
+	f.manifest.Policy.Budget = 5
+	sm, err := Unsigned(f.manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sm.Sign(f.root)
+	f.file = sm.Bytes()
+	for _, n := range f.nodes {
+		n.halt()
+		n.start()
+	}
+	for _, n := range f.nodes {
+		n.awaitReady()
+	}
+	if _, err := old.Recover(context.Background(), "right"); !errors.Is(err, ErrManifest) {
+		t.Errorf("with the old manifest: %v, want ErrManifest", err)
+	}
+	b, err := old.NewerManifest(context.Background())
+	if err != nil || !bytes.Equal(b, f.file) {
+		t.Fatalf("the newer manifest: %v", err)
+	}
+	if got, err := f.client("anna").Recover(context.Background(), "right"); err != nil || got != key {
+		t.Errorf("with the new manifest: %v", err)
+	}
+	_, stranger := testRoots(1, 0)
+	sm.Signatures = nil
+	sm.Sign(stranger[0])
+	for _, n := range f.nodes {
+		n.server.c.Manifest = sm.Bytes()
+	}
+	if b, err := old.NewerManifest(context.Background()); b != nil || err != nil {
+		t.Errorf("a manifest of strangers is taken: %v", err)
 	}
 }

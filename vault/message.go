@@ -149,6 +149,7 @@ type Answer struct {
 	Record   []byte    `cbor:"19,keyasint"`
 	Former   []byte    `cbor:"20,keyasint"` // the record of the epoch before, while it lives
 	Head     [40]byte  `cbor:"21,keyasint"` // of this node's ledger: length, big-endian, and hash
+	Used     uint32    `cbor:"22,keyasint"` // attempts in the current epoch's life, proved or not
 }
 
 // signed is an answer on the wire, followed by zeros up to answerSize.

@@ -22,6 +22,7 @@ func (c *Client) Recover(ctx context.Context, password string) ([32]byte, error)
 	if err != nil {
 		return [32]byte{}, err
 	}
+	c.renew(ctx, password, got)
 	return got.key, nil
 }
 
@@ -32,6 +33,7 @@ type recovered struct {
 	epoch   Epoch
 	record  []byte
 	seq     uint64
+	used    uint32 // attempts in the life of the epoch, if it is the current one
 }
 
 // recover tries the password on the current record, and on the former one while
@@ -43,6 +45,9 @@ func (c *Client) recover(ctx context.Context, password string) (*recovered, erro
 		return nil, err
 	}
 	got, err := c.guess(ctx, password, rec.current)
+	if err == nil {
+		got.used = rec.used + 1
+	}
 	var wrong *WrongPassword
 	if errors.As(err, &wrong) && len(rec.former) != 0 && wrong.Left > 0 && wrong.RetryAfter == 0 {
 		return c.guess(ctx, password, rec.former)
@@ -53,7 +58,7 @@ func (c *Client) recover(ctx context.Context, password string) (*recovered, erro
 // fetched is what at least a threshold of the nodes says of the account.
 type fetched struct {
 	current, former []byte
-	left            int
+	used            uint32 // attempts in the current epoch's life
 }
 
 // story is what nodes must agree on.
@@ -77,7 +82,7 @@ func (c *Client) fetchOnce(ctx context.Context) (*fetched, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	votes := make(map[story]int)
-	answered, denied := 0, 0
+	answered, denied, outdated := 0, 0, 0
 	var last error
 	for r := range c.askAll(ctx, KindRecord, func(int) any { return &RecordBody{UID: c.uid} }) {
 		if r.err != nil {
@@ -86,10 +91,13 @@ func (c *Client) fetchOnce(ctx context.Context) (*fetched, error) {
 		}
 		switch r.answer.Code {
 		case CodeOK, CodeNone, CodeDestroyed:
-		case CodeDenied:
-			denied++
-			fallthrough
 		default:
+			switch r.answer.Code {
+			case CodeDenied:
+				denied++
+			case CodeManifest:
+				outdated++
+			}
 			last = fmt.Errorf("node %s answers %q", r.node.node.ID, r.answer.Code)
 			continue
 		}
@@ -101,7 +109,7 @@ func (c *Client) fetchOnce(ctx context.Context) (*fetched, error) {
 		if err := decided(r.answer); err != nil {
 			return nil, err
 		}
-		return &fetched{r.answer.Record, r.answer.Former, int(r.answer.Left)}, nil
+		return &fetched{r.answer.Record, r.answer.Former, r.answer.Used}, nil
 	}
 	t := int(c.manifest.Threshold)
 	switch {
@@ -109,6 +117,8 @@ func (c *Client) fetchOnce(ctx context.Context) (*fetched, error) {
 		return nil, ErrInconsistent
 	case denied > len(c.nodes)-t:
 		return nil, ErrDenied
+	case outdated > len(c.nodes)-t:
+		return nil, fmt.Errorf("%w: the nodes follow another than number %d", ErrManifest, c.manifest.Sequence)
 	case last == nil:
 		last = errors.New("no node answered")
 	}
@@ -330,5 +340,21 @@ func (c *Client) prove(ctx context.Context, got *recovered, b *AttemptBody) {
 	}
 	if err != nil {
 		c.log.Warn("the attempt was not given back", zap.Error(err))
+	}
+}
+
+// renew makes a new epoch, with the same password, once half of the life of this one
+// is used up: the fewer evaluations of one key there are, the less a node that
+// falls later has to tell. The key is recovered already: a failure is no error.
+func (c *Client) renew(ctx context.Context, password string, got *recovered) {
+	_, h, err := parseRecord(got.record)
+	if err != nil || got.used < (h.Policy.Lifetime+1)/2 {
+		return
+	}
+	if err = c.resume(ctx); err == nil {
+		_, err = c.replace(ctx, password, got.key, false, got.signing)
+	}
+	if err != nil {
+		c.log.Warn("the account was not registered anew", zap.Error(err))
 	}
 }

@@ -47,6 +47,11 @@ func (c *Client) register(ctx context.Context, password string, key [32]byte, ag
 		}
 		signing = got.signing
 	}
+	return c.replace(ctx, password, key, again, signing)
+}
+
+// replace begins an epoch, signed for by the key of the one before unless nil.
+func (c *Client) replace(ctx context.Context, password string, key [32]byte, again bool, signing ed25519.PrivateKey) (Registration, error) {
 	h, nodes, err := c.stage(ctx, password)
 	if err != nil {
 		return Registration{}, err

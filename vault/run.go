@@ -12,6 +12,7 @@ import (
 const (
 	followTick = 5 * time.Second // how often Run looks at what is due by time
 	sweepBatch = 128             // accounts a leader proposes at once
+	followers  = 16              // accounts followed at once: their appends share a sync
 )
 
 // Run follows the state until ctx ends: it takes attempts, proofs and
@@ -73,9 +74,12 @@ func (s *Server) catchUp(ctx context.Context, at uint64) uint64 {
 		if lost {
 			s.review()
 		}
+		var g errgroup.Group
+		g.SetLimit(followers)
 		for _, uid := range uids {
-			s.followOne(ctx, uid)
+			g.Go(func() error { s.followOne(ctx, uid); return nil })
 		}
+		g.Wait()
 		if at = now; len(uids) == 0 {
 			break
 		}

@@ -88,3 +88,33 @@ func TestTenWrongGuesses(t *testing.T) {
 		}
 	})
 }
+
+// An epoch wears out. Its owner must not notice: half way, a recovery renews it.
+func TestWornEpochIsRenewed(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3, func(m *Manifest) { m.Policy.Lifetime = 10 })
+		defer f.close()
+		c := f.client("anna")
+		key := f.register(c, "right")
+		for i := range 25 {
+			if got, err := c.Recover(context.Background(), "right"); err != nil || got != key {
+				t.Fatalf("recovery %d: %v", i+1, err)
+			}
+		}
+		synctest.Wait()
+		for _, n := range f.nodes {
+			if d := n.hsm.distinct(); d != 1+5 {
+				t.Errorf("node %s evaluated %d elements with one key, want 6", n.id, d)
+			}
+			if k := n.keyFilesLeft(); k != 1 {
+				t.Errorf("node %s has %d keys, want 1", n.id, k)
+			}
+		}
+		for range 9 { // of ten, one is left for the owner
+			f.wrong(c, "wrong")
+		}
+		if got, err := c.Recover(context.Background(), "right"); err != nil || got != key {
+			t.Errorf("the last attempt of a life: %v", err)
+		}
+	})
+}

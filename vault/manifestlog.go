@@ -1,0 +1,113 @@
+package vault
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// A manifest log is the history of a fleet: its signed manifests one after the
+// other, a CBOR sequence (RFC 8742), so that a new one is appended with cat. Whoever
+// holds a copy sees every node and parameter that ever was, and that nothing
+// was taken out.
+
+// AuditManifests reads a manifest log and checks every step: a quorum of the roots
+// signed, the fleet stays, numbers rise by one, each names the hash of the one
+// before. It fails with [ErrManifest], naming the first that does not fit.
+func AuditManifests(r io.Reader, roots Roots) ([]*Manifest, error) {
+	d := dec.NewDecoder(bufio.NewReader(io.LimitReader(r, maxManifestLog+1)))
+	var all []*Manifest
+	for {
+		var s SignedManifest
+		err := d.Decode(&s)
+		if errors.Is(err, io.EOF) && len(all) > 0 {
+			return all, nil
+		}
+		if err != nil || d.NumBytesRead() > maxManifestLog {
+			return all, fmt.Errorf("%w: manifest %d of the log cannot be read", ErrManifest, len(all)+1)
+		}
+		m, err := s.Verify(roots, time.Time{})
+		if err != nil {
+			return all, fmt.Errorf("manifest %d of the log: %w", len(all)+1, err)
+		}
+		if err := follows(all, m); err != nil {
+			return all, fmt.Errorf("manifest %d of the log: %w", len(all)+1, err)
+		}
+		all = append(all, m)
+	}
+}
+
+// maxManifestLog bounds what is read of a log: some thousands of manifests.
+const maxManifestLog = 16 << 20
+
+// follows says whether m may come after those before.
+func follows(before []*Manifest, m *Manifest) error {
+	if len(before) == 0 {
+		if m.Sequence != 1 {
+			return fmt.Errorf("%w: the log begins with number %d", ErrManifest, m.Sequence)
+		}
+		return nil
+	}
+	last := before[len(before)-1]
+	switch {
+	case m.Fleet != last.Fleet:
+		return fmt.Errorf("%w: it is another fleet's", ErrManifest)
+	case m.Sequence != last.Sequence+1:
+		return fmt.Errorf("%w: number %d comes after %d", ErrManifest, m.Sequence, last.Sequence)
+	case m.Previous != last.Hash():
+		return fmt.Errorf("%w: number %d does not name the one before", ErrManifest, m.Sequence)
+	}
+	return nil
+}
+
+// NewerManifest asks the nodes for their fleet file, and returns the one with the
+// highest number above the client's that the pinned roots have signed; nil if there
+// is none. The caller stores it and makes a new client.
+func (c *Client) NewerManifest(ctx context.Context) ([]byte, error) {
+	best, number := []byte(nil), c.manifest.Sequence
+	var last error
+	answered := 0
+	for _, n := range c.nodes {
+		b, err := n.manifest(ctx, c.c.Timeout)
+		if err != nil {
+			last = fmt.Errorf("node %s: %w", n.node.ID, err)
+			continue
+		}
+		answered++
+		sm, err := ParseManifest(b)
+		if err != nil {
+			continue
+		}
+		m, err := sm.Verify(c.c.Roots, time.Now())
+		if err == nil && m.Fleet == c.manifest.Fleet && m.Sequence > number {
+			best, number = b, m.Sequence
+		}
+	}
+	if answered == 0 {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, last)
+	}
+	return best, nil
+}
+
+// manifest fetches the node's fleet file.
+func (n *nodeClient) manifest(ctx context.Context, timeout time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, n.node.URL+ManifestPath, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := n.http.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("vault: node answers %s", resp.Status)
+	}
+	return io.ReadAll(io.LimitReader(resp.Body, maxMessage+1))
+}
