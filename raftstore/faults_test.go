@@ -10,10 +10,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -448,4 +450,135 @@ func TestRestoreSurvivesCrash(t *testing.T) {
 	}
 	st.close()
 	st2.close()
+}
+
+// A disk that fails below pebble, at any kind of write, ends the node with a
+// reason: pebble itself panics or calls Fatalf there.
+func TestFailingDiskEndsNode(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"log", "state"} {
+		for _, op := range []string{"write", "sync"} {
+			t.Run(where+" "+op, func(t *testing.T) {
+				t.Parallel()
+				var failing atomic.Bool
+				c := startCluster(t, 3, func(i int, c *Config) {
+					c.SnapshotEntries = 20
+					c.hooks.snapEvery = 50 * time.Millisecond
+					if i != 0 {
+						return
+					}
+					dir := c.Dir + "/" + where
+					c.hooks.fs = errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(o errorfs.Op) error {
+						hit := op == "write" && (o.Kind == errorfs.OpFileWrite || o.Kind == errorfs.OpCreate) ||
+							op == "sync" && (o.Kind == errorfs.OpFileSync || o.Kind == errorfs.OpFileSyncData || o.Kind == errorfs.OpFileSyncTo)
+						if failing.Load() && hit && strings.HasPrefix(o.Path, dir) {
+							return syscall.ENOSPC
+						}
+						return nil
+					}))
+				})
+				c.propose(t, "incr a")
+				c.agree(t)
+				failing.Store(true)
+				rest := c[1:]
+				stop := make(chan struct{})
+				var wg sync.WaitGroup
+				wg.Go(func() { // traffic, and so raft snapshots, until the node is gone
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+							for _, n := range c {
+								ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+								n.store.Propose(ctx, []byte("incr b"))
+								cancel()
+							}
+						}
+					}
+				})
+				err := c[0].died(25 * time.Second)
+				close(stop)
+				wg.Wait()
+				if err == nil {
+					t.Error("node ended without a reason")
+				}
+				t.Log(err)
+				if got := rest.propose(t, "incr a"); got != "2" {
+					t.Errorf("answer %s, want 2", got)
+				}
+			})
+		}
+	}
+}
+
+// versioned knows commands up to its version, and halts at newer ones.
+type versioned struct {
+	counters
+	version byte
+	halt    func(error)
+}
+
+var errNewer = errors.New("command of a newer version")
+
+func (m *versioned) Apply(kv KV, index uint64, cmd []byte) []byte {
+	if len(cmd) > 1 && cmd[0] == 'v' && cmd[1] > m.version {
+		m.halt(errNewer)
+	}
+	if len(cmd) > 2 && cmd[0] == 'v' {
+		cmd = cmd[2:]
+	}
+	return m.counters.Apply(kv, index, cmd)
+}
+
+// Nodes are upgraded one after the other. One that is not, and meets a command
+// it does not know, stops before it; upgraded, it goes on from there.
+func TestRollingUpgrade(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	machines := make([]*versioned, 3)
+	start := func(i int, version byte) {
+		machines[i] = &versioned{version: version}
+		c[i].c.Machine = machines[i]
+		machines[i].halt = func(err error) { c[i].store.Halt(err) }
+		c[i].start()
+	}
+	for i := range c {
+		start(i, '1')
+	}
+	c.propose(t, "v1incr a")
+	c.agree(t)
+	for i := range 2 {
+		c[i].halt()
+		start(i, '2')
+		c.propose(t, "v1incr a")
+		c.agree(t)
+	}
+	new := c[:2]
+	old := c[2]
+	eventually(t, "an upgraded node leads", func() bool {
+		l := c.leader(t)
+		if l == old {
+			old.store.Transfer(t.Context(), "")
+		}
+		return l != old
+	})
+	if got := new.propose(t, "v2incr a"); got != "4" {
+		t.Errorf("answer %s, want 4", got)
+	}
+	if err := old.died(20 * time.Second); !errors.Is(err, errNewer) {
+		t.Errorf("the old program ended with %v, want %v", err, errNewer)
+	}
+	if got := new.propose(t, "v1incr a"); got != "5" {
+		t.Errorf("answer %s, want 5", got)
+	}
+	start(2, '1') // again the old program: it halts again, and has skipped nothing
+	if err := old.died(20 * time.Second); !errors.Is(err, errNewer) {
+		t.Errorf("the old program ended with %v, want %v", err, errNewer)
+	}
+	start(2, '2')
+	c.agree(t)
+	if got := old.get("a"); got != "5" {
+		t.Errorf("upgraded node has %s, want 5", got)
+	}
 }

@@ -73,6 +73,7 @@ func (s *Store) Halt(err error) {
 
 // node is all that is open while Run runs.
 type node struct {
+	disk      *guardFS
 	state     *state
 	logs      *failStop
 	snaps     *snapshots
@@ -174,7 +175,9 @@ func (s *Store) close(n *node, wg *sync.WaitGroup) error {
 	return errors.Join(n.state.close(), n.logs.Close())
 }
 
-func (s *Store) broken(n *node) bool { return n.logs.broken.Load() || n.state.failure() != nil }
+func (s *Store) broken(n *node) bool {
+	return n.disk.tripped.Load() || n.logs.broken.Load() || n.state.failure() != nil
+}
 
 // await is f.Error with a bound.
 func await(f raft.Future, d time.Duration) error {
@@ -189,14 +192,13 @@ func await(f raft.Future, d time.Duration) error {
 }
 
 func (s *Store) open() (_ *node, err error) {
-	fs := s.c.hooks.fs
-	n := &node{down: make(chan struct{})}
+	n := &node{disk: &guardFS{FS: s.c.hooks.fs, fail: s.fail}, down: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			n.abandon()
 		}
 	}()
-	if err := makeDir(fs, s.c.Dir); err != nil {
+	if err := makeDir(n.disk, s.c.Dir); err != nil {
 		return nil, fmt.Errorf("making the folder: %w", err)
 	}
 	if err := s.openLogs(n); err != nil {
@@ -213,10 +215,14 @@ func (s *Store) open() (_ *node, err error) {
 		return nil, fmt.Errorf("listening for peers: %w", err)
 	}
 	s.openTransport(n, listener)
+	n.disk.armed.Store(true)
 	return n, s.openRaft(n)
 }
 
 func (n *node) abandon() {
+	if n.disk.tripped.Load() {
+		return
+	}
 	if n.transport != nil {
 		n.transport.Close()
 	}
@@ -229,7 +235,7 @@ func (n *node) abandon() {
 }
 
 func (s *Store) openLogs(n *node) error {
-	fs, dir := s.c.hooks.fs, s.c.hooks.fs.PathJoin(s.c.Dir, "log")
+	fs, dir := n.disk, n.disk.PathJoin(s.c.Dir, "log")
 	var b backend
 	var err error
 	if s.c.LogStore == "wal" {
@@ -250,7 +256,7 @@ func (s *Store) openLogs(n *node) error {
 }
 
 func (s *Store) openState(n *node) error {
-	fs, logger := s.c.hooks.fs, pebbleLog{s.c.Log, s.fail}
+	fs, logger := n.disk, pebbleLog{s.c.Log, s.fail}
 	st := &state{
 		fs: fs, dir: fs.PathJoin(s.c.Dir, "state"), logger: logger,
 		machine: s.c.Machine, onApply: s.c.OnApply, halt: s.fail,
@@ -338,7 +344,11 @@ func (s *Store) openRaft(n *node) error {
 		defer close(done)
 		err = s.startRaft(n)
 	}()
-	<-done
+	select {
+	case <-done:
+	case <-s.failed:
+		return s.cause
+	}
 	if err == nil && n.raft == nil {
 		<-s.failed
 		err = s.cause
