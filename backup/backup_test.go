@@ -198,3 +198,29 @@ func TestUnchangedIsNotRead(t *testing.T) {
 		t.Errorf("SkipUnchanged made a snapshot: %d", len(all))
 	}
 }
+
+// A run that failed leaves packs that the next run of the same process relies on:
+// these must get into an index all the same.
+func TestFailedRunSameProcess(t *testing.T) {
+	f := newFixture(t)
+	f.fill()
+	f.settle()
+	for _, cache := range []string{f.conf.CacheDir, ""} {
+		d := &dying{Bucket: f.bucket}
+		d.left.Store(1 << 30)
+		f.conf.Bucket, f.conf.CacheDir = d, cache
+		r := f.reopen()
+		d.left.Store(9)
+		o := BackupOptions{Source: "src" + cache, Paths: []string{f.src}, Host: "host"}
+		if _, _, err := r.Backup(t.Context(), o); err == nil {
+			t.Fatal("the run did not fail")
+		}
+		d.left.Store(1 << 30)
+		if _, _, err := r.Backup(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		f.sound(f.src)
+		f.write("large", random(5, 300<<10))
+		f.settle()
+	}
+}

@@ -78,7 +78,11 @@ func (c *checker) run(ctx context.Context) (rep CheckReport, err error) {
 		}
 		c.problem(store.ConfigName, err)
 	}
-	table, indexes, err := c.indexes(ctx)
+	_, table, indexes, err := c.r.readIndexes(ctx, func(name string, err error) error {
+		c.problem(name, err)
+		c.r.st.NoteBroken(name, err)
+		return nil
+	})
 	if err != nil {
 		return rep, err
 	}
@@ -123,57 +127,6 @@ func (c *checker) problem(object string, err error) *Problem {
 		c.problems[object] = p
 	}
 	return p
-}
-
-// indexes reads all index objects.
-func (c *checker) indexes(ctx context.Context) (*pack.Table, []*pack.Record, error) {
-	names, err := c.r.st.ListNames(ctx, store.IndexDir)
-	if err != nil {
-		return nil, nil, err
-	}
-	found := make([]*pack.Index, len(names))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(store.Fetchers)
-	for i, n := range names {
-		g.Go(func() error {
-			name := store.IndexDir + n.String()
-			sealed, err := c.r.st.Fetch(gctx, name)
-			if err == nil {
-				c.bytes.Add(int64(len(sealed)))
-				found[i], err = c.r.st.ParseIndex(name, sealed)
-			}
-			if err != nil && gctx.Err() == nil {
-				c.problem(name, err)
-				c.r.st.NoteBroken(name, err)
-				return nil
-			}
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, nil, err
-	}
-	table := pack.NewTable()
-	var records []*pack.Record
-	replaced := make(map[pack.Name]bool)
-	for _, x := range found {
-		if x != nil {
-			for _, n := range x.Replaces {
-				replaced[n] = true
-			}
-		}
-	}
-	for i, x := range found {
-		if x == nil || replaced[names[i]] {
-			continue
-		}
-		for _, rec := range x.Records {
-			if table.Add(rec) == len(records) {
-				records = append(records, rec)
-			}
-		}
-	}
-	return table, records, nil
 }
 
 // listPacks compares what is there with what the index says.

@@ -32,12 +32,19 @@ func (r *Repo) Backup(ctx context.Context, o BackupOptions) (*Snapshot, Report, 
 	}
 	began := time.Now()
 	snap, rep, err := r.backup(ctx, &o)
+	for try := 1; errors.Is(err, errOvertaken) && try < overtakings; try++ {
+		r.log.Info("a prune has overtaken the backup: what it removed is stored again", zap.String("source", o.Source))
+		snap, rep, err = r.backup(ctx, &o)
+	}
 	rep.Took = time.Since(began)
 	if err != nil {
 		return nil, rep, fmt.Errorf("backing up %s: %w", o.Source, err)
 	}
 	return snap, rep, nil
 }
+
+// overtakings is how often a run is repeated that a prune has overtaken.
+const overtakings = 3
 
 // fill checks the options and sets what was left out.
 func (o *BackupOptions) fill() (err error) {
@@ -83,9 +90,15 @@ func (r *Repo) backup(ctx context.Context, o *BackupOptions) (*Snapshot, Report,
 		return nil, Report{}, err
 	}
 	defer unlock()
+	// Deletions first: one that is not there any more has been carried out, and
+	// the index that is read after that does not know the packs.
+	if _, err := r.condemn(ctx); err != nil {
+		return nil, Report{}, err
+	}
 	if err := r.st.Refresh(ctx); err != nil {
 		return nil, Report{}, err
 	}
+	shrinks := r.st.Shrinks()
 	all, err := r.Snapshots(ctx)
 	if err != nil { // one that is damaged must not keep new ones from being made
 		if ctx.Err() != nil {
@@ -100,7 +113,7 @@ func (r *Repo) backup(ctx context.Context, o *BackupOptions) (*Snapshot, Report,
 		return nil, res.Report, err
 	}
 	r.metrics.count(&res.Report)
-	s, err := r.publish(ctx, o, res, parent, all)
+	s, err := r.publish(ctx, o, res, parent, all, shrinks)
 	if err != nil || o.DryRun {
 		res.Abort()
 		return s, res.Report, err
@@ -150,7 +163,7 @@ func parentOf(all []*Snapshot, o *BackupOptions) *Snapshot {
 }
 
 // publish writes the snapshot, unless nothing has changed and that is wanted so.
-func (r *Repo) publish(ctx context.Context, o *BackupOptions, res *scan.Result, parent *Snapshot, all []*Snapshot) (*Snapshot, error) {
+func (r *Repo) publish(ctx context.Context, o *BackupOptions, res *scan.Result, parent *Snapshot, all []*Snapshot, shrinks int) (*Snapshot, error) {
 	s := &Snapshot{Time: o.Time.UTC(), End: time.Now().UTC(), Host: o.Host, User: o.User, Source: o.Source, Paths: o.Paths,
 		Tags: o.Tags, Program: "coffer", Stats: res.Report.Statistics, Partial: res.Partial,
 		root: res.Root, users: res.Users, groups: res.Groups}
@@ -162,6 +175,9 @@ func (r *Repo) publish(ctx context.Context, o *BackupOptions, res *scan.Result, 
 		if o.SkipUnchanged && parent.root.Subtree == s.root.Subtree && parent.root.Mode == s.root.Mode {
 			return parent, nil
 		}
+	}
+	if err := r.stillThere(ctx, s, shrinks); err != nil {
+		return nil, err
 	}
 	var err error
 	if s.writer, err = r.writerID(); err != nil {

@@ -69,16 +69,17 @@ func (t *Table) Number(n Name) (int, bool) {
 // SetGone marks a pack whose chunks are to be written again.
 func (t *Table) SetGone(n int, gone bool) { t.packs[n].Gone = gone }
 
-// Add takes in what r describes. Of several places of a chunk the first stays,
-// unless its pack is gone. A pack that is known is not added again.
+// Add takes in what r describes and returns the number of the pack. Of several
+// places of a chunk the first stays, unless its pack is gone; so adding a pack
+// again finds chunks in it whose other places have gone since.
 func (t *Table) Add(r *Record) int {
-	if n, ok := t.byName[r.Name]; ok {
-		return n
-	}
-	n := len(t.packs)
-	t.byName[r.Name] = n
+	n, known := t.byName[r.Name]
 	places := make([]Place, len(r.Segments))
-	t.packs = append(t.packs, Info{Name: r.Name, Size: r.Size, Segments: places})
+	if !known {
+		n = len(t.packs)
+		t.byName[r.Name] = n
+		t.packs = append(t.packs, Info{Name: r.Name, Size: r.Size, Segments: places})
+	}
 	var at uint32
 	for i := range r.Segments {
 		s := &r.Segments[i]

@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -34,44 +37,59 @@ func (s *Store) ListNames(ctx context.Context, dir string) ([]pack.Name, error) 
 	return names, nil
 }
 
-// Refresh takes in index objects that are new since the last time. One that
-// does not open is noted in broken and left out: what it described is then
-// unknown, so a backup stores it again and a restore names it.
+// refreshes is how often an index is listed anew when an object of the list has
+// been replaced before it could be read.
+const refreshes = 5
+
+// Refresh brings the table to what the index objects say now. One that does not
+// open is noted in broken and left out: what it described is then unknown, so a
+// backup stores it again and a restore names it. Packs that no index object
+// describes any more count as gone: a prune has removed them.
 func (s *Store) Refresh(ctx context.Context) error {
-	names, err := s.ListNames(ctx, IndexDir)
-	if err != nil {
-		return err
+	for range refreshes {
+		before := s.loadedNames()
+		names, err := s.ListNames(ctx, IndexDir)
+		if err != nil {
+			return err
+		}
+		todo, found, err := s.fetchIndexes(ctx, names)
+		if errors.Is(err, ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.take(before, names, todo, found)
+		s.KeepOnly("index", names)
+		return nil
 	}
+	return fmt.Errorf("reading %s: it changes faster than it can be read: %w", IndexDir, upstream.ErrUnavailable)
+}
+
+// fetchIndexes reads those of names that are not loaded; a nil one does not open.
+func (s *Store) fetchIndexes(ctx context.Context, names []pack.Name) (todo []pack.Name, found []*pack.Index, err error) {
 	s.mu.RLock()
-	var todo []pack.Name
 	for _, n := range names {
-		if !s.loaded[n] {
+		if _, ok := s.loaded[n]; !ok {
 			todo = append(todo, n)
 		}
 	}
 	s.mu.RUnlock()
-	found := make([]*pack.Index, len(todo))
+	found = make([]*pack.Index, len(todo))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(Fetchers)
 	for i, n := range todo {
 		g.Go(func() error {
 			x, err := s.readIndex(gctx, n)
-			if err != nil && gctx.Err() != nil {
-				return err
-			}
-			if err != nil {
+			if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrVersion) {
 				s.NoteBroken(IndexDir+n.String(), err)
+				return nil
 			}
 			found[i] = x
-			return nil
+			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	s.take(todo, found)
-	s.KeepOnly("index", names)
-	return nil
+	return todo, found, g.Wait()
 }
 
 // NoteBroken remembers an index object that cannot be used.
@@ -82,26 +100,88 @@ func (s *Store) NoteBroken(name string, err error) {
 	s.mu.Unlock()
 }
 
-// take adds what index objects say, the replaced ones aside.
-func (s *Store) take(names []pack.Name, found []*pack.Index) {
+func (s *Store) loadedNames() []pack.Name {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Keys(s.loaded))
+}
+
+// take makes the table say what all of the listed objects say. before are those
+// that were loaded before the list was made: others may have been written since.
+func (s *Store) take(before, listed, fresh []pack.Name, found []*pack.Index) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, x := range found {
-		if x != nil {
-			for _, n := range x.Replaces {
-				s.loaded[n] = true
-			}
-		}
-	}
 	for i, x := range found {
-		if x == nil || s.loaded[names[i]] {
+		if x == nil {
 			continue
 		}
-		s.loaded[names[i]] = true
-		for _, rec := range x.Records {
-			s.table.Add(rec)
+		delete(s.broken, IndexDir+fresh[i].String())
+		packs := make([]pack.Name, len(x.Records))
+		for j, rec := range x.Records {
+			packs[j] = rec.Name
+		}
+		s.loaded[fresh[i]] = packs
+	}
+	here := make(map[pack.Name]bool)
+	for _, n := range listed {
+		here[n] = true
+	}
+	for _, n := range before {
+		if !here[n] {
+			delete(s.loaded, n)
+			s.shrinks++
 		}
 	}
+	live := make(map[pack.Name]bool)
+	for _, packs := range s.loaded {
+		for _, p := range packs {
+			live[p] = true
+		}
+	}
+	for _, rec := range s.pending {
+		live[rec.Name] = true
+	}
+	s.live = live
+	s.markGone()
+	for _, x := range found {
+		if x == nil {
+			continue
+		}
+		for _, rec := range x.Records {
+			s.add(rec)
+		}
+	}
+}
+
+// Shrinks counts index objects that were loaded and are not upstream any more. As
+// long as it stays the same, no pack has been removed.
+func (s *Store) Shrinks() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.shrinks
+}
+
+// add adds a pack to the table. s.mu is held.
+func (s *Store) add(rec *pack.Record) {
+	n := s.table.Add(rec)
+	s.table.SetGone(n, s.condemned[rec.Name] || !s.live[rec.Name])
+}
+
+// markGone says which packs must not be relied on. s.mu is held.
+func (s *Store) markGone() {
+	for n := range s.table.Packs() {
+		name := s.table.Pack(n).Name
+		s.table.SetGone(n, s.condemned[name] || !s.live[name])
+	}
+}
+
+// Condemn says which packs a prune is about to remove, in place of what was said
+// before. Their chunks can be read, and are stored again when they are needed.
+func (s *Store) Condemn(packs map[pack.Name]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.condemned = packs
+	s.markGone()
 }
 
 // readIndex returns an index object, from the cache if it is there.
@@ -136,18 +216,51 @@ func (s *Store) ParseIndex(name string, sealed []byte) (*pack.Index, error) {
 	return x, nil
 }
 
-// PublishIndex writes an index object that describes packs which are durable.
-func (s *Store) PublishIndex(ctx context.Context, records []*pack.Record) (sent int64, err error) {
-	if len(records) == 0 {
+// Landed notes that a pack is durable: one that was just sent, or one that a
+// killed run has left. It belongs into the next index object.
+func (s *Store) Landed(rec *pack.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live[rec.Name] = true
+	s.add(rec)
+	s.pending = append(s.pending, rec)
+}
+
+// publish writes an index object when at least that many packs wait for one. What
+// waits when a run fails is published by the next.
+func (s *Store) publish(ctx context.Context, atLeast int) (sent int64, err error) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	s.mu.RLock()
+	records := slices.Clone(s.pending)
+	s.mu.RUnlock()
+	if len(records) < atLeast {
 		return 0, nil
 	}
+	sent, err = s.PutIndex(ctx, &pack.Index{Records: records})
+	if err == nil {
+		s.mu.Lock()
+		s.pending = slices.Clone(s.pending[len(records):])
+		s.mu.Unlock()
+	}
+	return sent, err
+}
+
+// PutIndex writes an index object that describes packs which are durable.
+func (s *Store) PutIndex(ctx context.Context, x *pack.Index) (sent int64, err error) {
 	n := NewName()
-	sealed, err := s.PutDoc(ctx, IndexDir+n.String(), (&pack.Index{Records: records}).Append(nil))
+	sealed, err := s.PutDoc(ctx, IndexDir+n.String(), x.Append(nil))
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("publishing an index: %w", err)
 	}
 	s.mu.Lock()
-	s.loaded[n] = true
+	packs := make([]pack.Name, len(x.Records))
+	for i, rec := range x.Records { // a compacted index may have what was not loaded before
+		packs[i] = rec.Name
+		s.live[rec.Name] = true
+		s.add(rec)
+	}
+	s.loaded[n] = packs
 	s.mu.Unlock()
 	s.Keep("index", n, sealed)
 	return int64(len(sealed)), nil

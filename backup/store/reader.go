@@ -169,6 +169,27 @@ func (s *Store) segment(ctx context.Context, packNo, seg int, ahead bool) ([]byt
 	return first, nil
 }
 
+// ReadSegment reads one segment of a pack by the record that describes it, and
+// decompresses it. Its chunks are not verified.
+func (s *Store) ReadSegment(ctx context.Context, rec *pack.Record, i int) ([]byte, error) {
+	var off int64
+	for j := range i {
+		off += int64(rec.Segments[j].Stored)
+	}
+	seg := &rec.Segments[i]
+	raw := make([]byte, seg.Stored)
+	if err := s.readPack(ctx, pack.Info{Name: rec.Name, Size: rec.Size}, off, raw); err != nil {
+		return nil, err
+	}
+	z := pack.GetDecompressor()
+	defer z.Put()
+	data, err := plainSegment(z, pack.Place{Compressed: seg.Compressed, Plain: uint32(seg.Plain())}, raw)
+	if err != nil {
+		return nil, Damaged(PackName(rec.Name), err)
+	}
+	return data, nil
+}
+
 // readPack fills b with the plain bytes of a pack from off on.
 func (s *Store) readPack(ctx context.Context, p pack.Info, off int64, b []byte) error {
 	o, err := s.Object(ctx, p)

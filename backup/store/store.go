@@ -118,11 +118,17 @@ type Store struct {
 	cutter    *chunk.Cutter
 	hashers   sync.Pool
 
-	mu     sync.RWMutex // holds table, loaded and broken
-	table  *pack.Table
-	loaded map[pack.Name]bool // index objects that table has
-	broken map[string]error   // index objects that did not open, by upstream name
-	reads  *segmentCache      // segments read lately, with a lock of its own
+	mu        sync.RWMutex // holds all down to the empty line
+	table     *pack.Table
+	loaded    map[pack.Name][]pack.Name // index objects that table has, with their packs
+	broken    map[string]error          // index objects that did not open, by upstream name
+	live      map[pack.Name]bool        // packs that an index object describes, or will
+	condemned map[pack.Name]bool        // packs that a prune is about to remove
+	pending   []*pack.Record            // durable packs that no index object describes yet
+	shrinks   int                       // see Shrinks
+
+	publishing sync.Mutex    // one index object at a time
+	reads      *segmentCache // segments read lately, with a lock of its own
 }
 
 // Encoding is deterministic: equal values encode to equal bytes.
@@ -178,7 +184,8 @@ func newStore(c Config) (*Store, error) {
 	if s.uploads <= 0 {
 		s.uploads = 3
 	}
-	s.table, s.loaded, s.broken = pack.NewTable(), make(map[pack.Name]bool), make(map[string]error)
+	s.table, s.loaded, s.broken = pack.NewTable(), make(map[pack.Name][]pack.Name), make(map[string]error)
+	s.live = make(map[pack.Name]bool)
 	s.reads = newSegmentCache()
 	for _, kind := range []string{"index", "snapshots", "trees"} {
 		if s.cache == "" {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -48,18 +47,16 @@ type Writer struct {
 	ctx     context.Context // ends, with the cause, when a worker or a sender fails
 	cancel  context.CancelCauseFunc
 
-	mu      sync.Mutex
-	claims  map[chunk.ID]struct{} // in an open or travelling pack
-	cur     *openPack
-	pending []*pack.Record // stored, not in an index object yet
-	trees   treeBuffer     // has a lock of its own, taken before mu
+	mu     sync.Mutex
+	claims map[chunk.ID]struct{} // in an open or travelling pack
+	cur    *openPack
+	trees  treeBuffer // has a lock of its own, taken before mu
 
-	publishing sync.Mutex
-	stored     func(*pack.Record)
-	pool       bufferPool
-	added      atomic.Int64
-	uploaded   atomic.Int64
-	packs      atomic.Int64
+	stored   func(*pack.Record)
+	pool     bufferPool
+	added    atomic.Int64
+	uploaded atomic.Int64
+	packs    atomic.Int64
 }
 
 // NewWriter starts the workers and senders; Finish ends them. With dry nothing is
@@ -297,11 +294,8 @@ func (w *Writer) send() error {
 // Landed notes that a pack is durable: one that was just sent, or one that a
 // killed run has left.
 func (w *Writer) Landed(r *pack.Record) {
-	w.s.mu.Lock()
-	w.s.table.Add(r)
-	w.s.mu.Unlock()
+	w.s.Landed(r)
 	w.mu.Lock()
-	w.pending = append(w.pending, r)
 	for i := range r.Segments {
 		for j := range r.Segments[i].Chunks {
 			delete(w.claims, r.Segments[i].Chunks[j].ID)
@@ -315,20 +309,7 @@ func (w *Writer) Landed(r *pack.Record) {
 
 // publish writes an index object when at least that many packs wait for one.
 func (w *Writer) publish(atLeast int) error {
-	w.publishing.Lock()
-	defer w.publishing.Unlock()
-	w.mu.Lock()
-	if len(w.pending) < atLeast {
-		w.mu.Unlock()
-		return nil
-	}
-	records := w.pending
-	w.pending = nil
-	w.mu.Unlock()
-	n, err := w.s.PublishIndex(w.ctx, records)
-	if err != nil {
-		return fmt.Errorf("publishing an index: %w", err)
-	}
+	n, err := w.s.publish(w.ctx, atLeast)
 	w.uploaded.Add(n)
-	return nil
+	return err
 }
