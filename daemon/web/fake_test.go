@@ -391,3 +391,11 @@ func (s *site) get(t *testing.T, cookie *http.Cookie, path string) (*http.Respon
 	}
 	return resp, string(b)
 }
+
+// newServer serves h on a loopback port and returns its address.
+func newServer(t *testing.T, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
