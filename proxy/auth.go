@@ -141,7 +141,7 @@ func (p *Proxy) verified(r *http.Request, s *signature, declared string) (*ident
 	case !known:
 		return nil, payload{}, errInvalidAccessKey.with("AWSAccessKeyId", s.accessKey)
 	case !ok:
-		return nil, payload{}, errSignatureMismatch
+		return nil, payload{}, errSignatureMismatch.with("AWSAccessKeyId", s.accessKey)
 	}
 	if pay.kind == payloadChunks || pay.kind == payloadChunksTrailer {
 		pay.signer = &chunkSigner{

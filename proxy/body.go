@@ -22,12 +22,17 @@ const maxObjectPut = 5 << 30 // bytes in one PUT or part
 
 // guard gives a client bodyTimeout for each step of its body and of the answer.
 // The deadline for reading goes when the body is through: the server then
-// listens for the client to hang up, and a timeout would look like that.
-func guard(a *answer, r *http.Request) {
+// listens for the client to hang up, and a timeout would look like that. The
+// request is a copy: the server looks at the body of its own to see whether it
+// has asked for it, and would read it before a refusal otherwise.
+func guard(a *answer, r *http.Request) *http.Request {
 	a.extend()
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &guardedBody{ReadCloser: r.Body, control: a.control}
+	if r.Body == nil || r.Body == http.NoBody {
+		return r
 	}
+	guarded := r.WithContext(r.Context())
+	guarded.Body = &guardedBody{ReadCloser: r.Body, control: a.control}
+	return guarded
 }
 
 type guardedBody struct {

@@ -41,10 +41,7 @@ type bucketEntry struct {
 func (p *Proxy) listBuckets(w http.ResponseWriter, rq *request) error {
 	out := listBucketsResult{Owner: ownerOf(rq.who), Prefix: rq.query.Get("prefix")}
 	limit, err := readCount(rq.query, "max-buckets", maxBuckets)
-	if err != nil {
-		return err
-	}
-	if limit < 1 {
+	if err != nil || limit < 1 {
 		return badArgument("max-buckets", "0", "Argument max-buckets must be an integer between 1 and 10000.")
 	}
 	paged := rq.query.Has("max-buckets")

@@ -130,10 +130,10 @@ func wantedChecksum(h http.Header) (wanted, error) {
 	}
 	count := 0
 	for _, a := range algorithms {
-		value := h.Get(a.header())
-		if value == "" {
+		if len(h.Values(a.header())) == 0 {
 			continue
 		}
+		value := h.Get(a.header())
 		if w.declared && w.alg != a && count == 0 {
 			return w, errInvalidRequest.saying("Value for x-amz-sdk-checksum-algorithm header is invalid.")
 		}

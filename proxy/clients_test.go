@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -267,3 +268,106 @@ func TestS5cmd(t *testing.T) {
 	s.run(s5cmd, "rm", "s3://five/*")
 	s.run(s5cmd, "rb", "s3://five")
 }
+
+// TestS3fs: a file system on the bucket renames by copying and writes in parts.
+func TestS3fs(t *testing.T) {
+	g := startGateway(t)
+	s := newShell(t, g)
+	s.run("aws", "s3", "mb", "s3://mount")
+	password := filepath.Join(s.dir, "passwd")
+	if err := os.WriteFile(password, []byte(testAccess+":"+testSecret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mount := filepath.Join(s.dir, "mnt")
+	if err := os.Mkdir(mount, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.run("s3fs", "mount", mount, "-o", "passwd_file="+password, "-o", "url="+g.url, "-o", "use_path_request_style", "-o", "multipart_size=10")
+	mounted := true
+	unmount := func() {
+		if mounted {
+			mounted = false
+			s.run("fusermount", "-u", mount)
+		}
+	}
+	defer unmount()
+	tree, copied := filepath.Join(s.dir, "tree"), filepath.Join(mount, "tree")
+	makeTree(t, tree)
+	s.run("cp", "-r", tree, mount)
+	if got, want := digest(t, copied), digest(t, tree); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	s.run("mv", filepath.Join(copied, "dir"), filepath.Join(copied, "renamed"))
+	s.run("mv", filepath.Join(copied, "renamed"), filepath.Join(copied, "dir"))
+	s.run("chmod", "600", filepath.Join(copied, "one"))
+	if got, want := digest(t, copied), digest(t, tree); got != want {
+		t.Errorf("after renaming: got\n%s\nwant\n%s", got, want)
+	}
+	s.run("rm", "-r", copied)
+	unmount()
+}
+
+// TestBoto3: the Python SDK as it is by default, over plain HTTP and over TLS,
+// where it sends its checksums in unsigned trailers.
+func TestBoto3(t *testing.T) {
+	for _, tls := range []bool{false, true} {
+		t.Run(map[bool]string{false: "http", true: "https"}[tls], func(t *testing.T) {
+			g := startGateway(t)
+			if tls {
+				g.restartTLS()
+			}
+			s := newShell(t, g)
+			if tls {
+				bundle := filepath.Join(s.dir, "ca.pem")
+				cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: g.server.Certificate().Raw})
+				if err := os.WriteFile(bundle, cert, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				s.env = append(s.env, "AWS_CA_BUNDLE="+bundle)
+			}
+			if err := os.WriteFile(filepath.Join(s.dir, "t.py"), []byte(boto3Script), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out := s.run("python3", "t.py"); !strings.HasSuffix(out, "done\n") {
+				t.Errorf("got %s", out)
+			}
+		})
+	}
+}
+
+const boto3Script = `
+import boto3, io, os, urllib.request, ssl
+s3 = boto3.client('s3')
+s3.create_bucket(Bucket='boto')
+data = os.urandom(12 << 20)
+s3.put_object(Bucket='boto', Key='a/b c', Body=b'small', Metadata={'k': 'v'}, Tagging='x=y')
+s3.upload_fileobj(io.BytesIO(data), 'boto', 'large')
+assert s3.get_object(Bucket='boto', Key='large')['Body'].read() == data
+got = s3.get_object(Bucket='boto', Key='a/b c')
+assert got['Body'].read() == b'small' and got['Metadata'] == {'k': 'v'}, got
+for alg in ('CRC32', 'CRC32C', 'SHA1', 'SHA256', 'CRC64NVME'):
+    try:
+        s3.put_object(Bucket='boto', Key=alg, Body=data[:100000], ChecksumAlgorithm=alg)
+    except Exception as e:
+        if 'MissingDependency' in type(e).__name__ or 'AwsCrt' in str(e) or 'CRT' in str(e):
+            continue
+        raise
+    assert s3.get_object(Bucket='boto', Key=alg, ChecksumMode='ENABLED')['Body'].read() == data[:100000]
+s3.copy({'Bucket': 'boto', 'Key': 'large'}, 'boto', 'copy')
+assert s3.get_object(Bucket='boto', Key='copy', Range='bytes=5-9')['Body'].read() == data[5:10]
+assert s3.get_object_tagging(Bucket='boto', Key='a/b c')['TagSet'] == [{'Key': 'x', 'Value': 'y'}]
+url = s3.generate_presigned_url('get_object', Params={'Bucket': 'boto', 'Key': 'a/b c'})
+context = ssl.create_default_context(cafile=os.environ.get('AWS_CA_BUNDLE')) if url.startswith('https') else None
+assert urllib.request.urlopen(url, context=context).read() == b'small'
+try:
+    s3.put_object(Bucket='boto', Key='large', Body=b'', IfNoneMatch='*')
+    assert False, 'replaced'
+except s3.exceptions.ClientError as e:
+    assert e.response['Error']['Code'] == 'PreconditionFailed', e
+keys = [o['Key'] for p in s3.get_paginator('list_objects_v2').paginate(Bucket='boto', PaginationConfig={'PageSize': 2}) for o in p['Contents']]
+assert keys == sorted(keys) and 'a/b c' in keys, keys
+out = s3.delete_objects(Bucket='boto', Delete={'Objects': [{'Key': k} for k in keys]})
+assert len(out['Deleted']) == len(keys) and 'Errors' not in out, out
+s3.delete_bucket(Bucket='boto')
+print('done')
+`

@@ -72,6 +72,21 @@ func (g *gateway) start() {
 	g.server, g.url = s, s.URL
 }
 
+// restartTLS starts the gateway again on an https address.
+func (g *gateway) restartTLS() {
+	g.t.Helper()
+	g.stop()
+	p, err := New(g.config)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.Proxy = p
+	g.server = httptest.NewUnstartedServer(p)
+	g.server.Config = Server(p, zap.NewNop())
+	g.server.StartTLS()
+	g.url = g.server.URL
+}
+
 // stop ends the gateway as the daemon does: no request is running any more.
 func (g *gateway) stop() {
 	if g.server == nil {

@@ -173,7 +173,7 @@ func describe(h http.Header, r *row, rq *request, versioned bool) {
 		h.Set("Content-Type", "binary/octet-stream")
 	}
 	for name, v := range r.Meta {
-		h[http.CanonicalHeaderKey(metaPrefix+name)] = []string{v}
+		h["x-amz-meta-"+name] = []string{v} // in lower case, as S3 does: boto3 keeps the case
 	}
 	for name, header := range overrides {
 		if v := rq.query.Get(name); v != "" {

@@ -152,7 +152,7 @@ func (p *Proxy) verifyForm(rq *request, s *signature, document string) error {
 	case !known:
 		return errInvalidAccessKey.with("AWSAccessKeyId", s.accessKey)
 	case !ok:
-		return errSignatureMismatch
+		return errSignatureMismatch.with("AWSAccessKeyId", s.accessKey)
 	case p.now().Sub(s.time) > maxExpires:
 		return errAccessDenied.saying("Invalid according to Policy: Policy expired.")
 	}
@@ -216,7 +216,7 @@ func (l *limitedFile) Read(b []byte) (int, error) {
 }
 
 type postResponse struct {
-	XMLName  xml.Name `xml:"PostResponse"`
+	XMLName  xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ PostResponse"`
 	Location text
 	Bucket   string
 	Key      text

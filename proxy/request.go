@@ -74,7 +74,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Server", "coffer")
 	p.metrics.running.Inc()
 	defer p.metrics.running.Dec()
-	guard(a, r)
+	rq.Request = guard(a, r)
 	err := p.serve(a, rq)
 	if err != nil {
 		err = p.sendError(a, rq, err)

@@ -143,7 +143,7 @@ func route(rq *request) (*operation, error) {
 		return op, nil
 	}
 	if strings.Contains("GET HEAD PUT POST DELETE", rq.Method) {
-		return unknownOperation, errMethodNotAllowed
+		return unknownOperation, errMethodNotAllowed.with("Method", rq.Method)
 	}
 	return unknownOperation, errNotImplemented
 }

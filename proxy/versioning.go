@@ -186,7 +186,7 @@ func (ix *index) versions(rq *request, l listing, idMarker string) (versionPage,
 
 func newVersionEntry(rq *request, l listing, name string, r *row, latest bool) versionEntry {
 	e := versionEntry{
-		XMLName: xml.Name{Local: "Version"}, Key: l.encode(name), VersionID: r.versionID(), IsLatest: latest,
+		XMLName: xml.Name{Space: xmlNamespace, Local: "Version"}, Key: l.encode(name), VersionID: r.versionID(), IsLatest: latest,
 		LastModified: timestamp(r.modified()), Owner: ownerOf(rq.who),
 	}
 	if r.Marker {

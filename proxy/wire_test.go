@@ -92,7 +92,7 @@ func (w *wire) sign(r *http.Request) (seed string) {
 		}
 		headers.WriteString(name + ":" + strings.TrimSpace(v) + "\n")
 	}
-	query := strings.Split(r.URL.RawQuery, "&")
+	query := strings.Split(strings.ReplaceAll(r.URL.RawQuery, "/", "%2F"), "&")
 	for i, q := range query {
 		if q != "" && !strings.Contains(q, "=") {
 			query[i] = q + "="
