@@ -9,8 +9,9 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 )
 
 // makeSource fills dir with one kind of work:
@@ -35,7 +36,11 @@ func makeSource(dir, work string, scale float64) error {
 	case "small":
 		return makeSmall(dir, random, int(100_000*scale))
 	case "tree":
-		return copySources(dir, filepath.Join(runtime.GOROOT(), "src"), filepath.Join(runtime.GOROOT(), "test"))
+		goroot, err := exec.Command("go", "env", "GOROOT").Output()
+		if err != nil {
+			return fmt.Errorf("asking go where its sources are: %w", err)
+		}
+		return copySources(dir, strings.TrimSpace(string(goroot)), "src", "test")
 	case "big":
 		return writeRandom(filepath.Join(dir, "big.bin"), random, int64(4<<30*scale))
 	}
@@ -73,9 +78,10 @@ func makeSmall(dir string, random *rand.ChaCha8, files int) error {
 	return nil
 }
 
-func copySources(dir string, from ...string) error {
-	for _, src := range from {
-		if err := os.CopyFS(filepath.Join(dir, filepath.Base(src)), os.DirFS(src)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func copySources(dir, goroot string, folders ...string) error {
+	for _, name := range folders {
+		err := os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join(goroot, name)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

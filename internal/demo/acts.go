@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -76,8 +76,11 @@ func (s *story) writeFiles() (err error) {
 	if s.laptop, err = s.newMachine("laptop"); err != nil {
 		return err
 	}
-	src := filepath.Join(s.laptop.files, "src")
-	if err := copyTree(src, filepath.Join(runtime.GOROOT(), "src")); err != nil {
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("asking go where its sources are: %w", err)
+	}
+	if err := copyTree(filepath.Join(s.laptop.files, "src"), filepath.Join(strings.TrimSpace(string(goroot)), "src")); err != nil {
 		return err
 	}
 	program, err := os.ReadFile(filepath.Join(s.stage.bin, "coffer-vault"))
