@@ -83,7 +83,7 @@ func run(ctx context.Context, args []string) error {
 		return &exitError{err, exitConfig, ""}
 	}
 	reg := telemetry.NewRegistry(coffer.Version())
-	bucket, err := openUpstream(c.Upstreams[0], log, reg)
+	bucket, catchUp, err := openUpstreams(c, log, reg)
 	if err != nil {
 		return &exitError{err, exitConfig, ""}
 	}
@@ -120,6 +120,7 @@ func run(ctx context.Context, args []string) error {
 	g.Go(func() error { return running(d.Run(ctx)) })
 	g.Go(func() error { return gateway.run(ctx, sockets.s3) })
 	g.Go(func() error { return metrics(ctx) })
+	g.Go(func() error { return catchUp(ctx) })
 	g.Go(func() error { return notify.Watchdog(ctx, health) })
 	g.Go(func() error { return tellStatus(ctx, d, notify) })
 	g.Go(func() error { return reload(ctx, hup, file, c, d, notify, log, reg) })

@@ -70,16 +70,3 @@ func (r *repository) Lock() {
 	defer r.mu.Unlock()
 	r.repo, r.keys = nil, nil
 }
-
-// openUpstream makes the storage ready; it does not ask it anything, as the
-// network may come later.
-func openUpstream(u config.Upstream, log *zap.Logger, reg prometheus.Registerer) (upstream.Bucket, error) {
-	if u.Type == "folder" {
-		return upstream.NewFolder(u.Path)
-	}
-	return upstream.NewS3(upstream.Config{
-		Type: u.Type, Endpoint: u.Endpoint, Bucket: u.Bucket, Prefix: u.Prefix, Region: u.Region,
-		PathStyle: u.PathStyle, CAFile: u.CAFile, AccessKeyFile: u.AccessKeyFile, SecretKeyFile: u.SecretKeyFile,
-		Log: log.Named("upstream"), Metrics: telemetry.Prefix(reg, "store"),
-	})
-}
