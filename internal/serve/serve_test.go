@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,5 +90,62 @@ func TestListenerFails(t *testing.T) {
 	l.Close()
 	if err := serve.HTTP(t.Context(), l, &http.Server{}, time.Second); err == nil {
 		t.Error("no error for a closed listener")
+	}
+}
+
+// TestNoneLost: a client that connects while the server is told to stop is
+// answered, or finds the socket closed; it never loses a request that was taken.
+func TestNoneLost(t *testing.T) {
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- serve.HTTP(ctx, l, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })}, time.Minute)
+		}()
+		// Accepted before the end, asked after it.
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.Get("http://" + l.Addr().String()) // so the first one is accepted
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		cancel()
+		if _, err := io.WriteString(c, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(c)
+		if err != nil || !strings.HasSuffix(string(b), "ok") {
+			t.Fatalf("got %q, %v, want an answer", b, err)
+		}
+		c.Close()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSilentClient: one that connects and says nothing delays the end by a
+// moment only.
+func TestSilentClient(t *testing.T) {
+	url, stop, ended := start(t, http.NotFoundHandler(), time.Minute)
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	begin := time.Now()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("ended after %v", took)
 	}
 }
