@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 )
@@ -83,8 +84,17 @@ func defaultDir(service, xdg string, rest ...string) string {
 	return filepath.Join(home(xdg, rest...), "coffer")
 }
 
+// systemSockets has a folder for each user whose daemon is a unit of the system.
+const systemSockets = "/run/coffer-sock"
+
 // defaultControl is the control socket for a daemon that keeps state in stateDir.
 func defaultControl(stateDir string) string {
+	if u, err := user.Current(); err == nil {
+		socket := filepath.Join(systemSockets, u.Username, "control.sock")
+		if _, err := os.Stat(socket); err == nil {
+			return socket
+		}
+	}
 	if dir := serviceDir("RUNTIME_DIRECTORY"); dir != "" {
 		return filepath.Join(dir, "control.sock")
 	}
