@@ -16,7 +16,7 @@ import (
 type User struct {
 	StateDir string `toml:"state_dir,omitempty"` // journal, local key, gateway index; default $STATE_DIRECTORY, else $XDG_STATE_HOME/coffer (~/.local/state/coffer)
 	CacheDir string `toml:"cache_dir,omitempty"` // may be deleted at any time; default $CACHE_DIRECTORY, else $XDG_CACHE_HOME/coffer (~/.cache/coffer)
-	Control  string `toml:"control,omitempty"`   // unix socket of the daemon; default $RUNTIME_DIRECTORY/control.sock, else $XDG_RUNTIME_DIR/coffer/control.sock, else control.sock in state_dir
+	Control  string `toml:"control,omitempty"`   // unix socket of the daemon; default /run/coffer-sock/USER/control.sock if it is there (coffer@.socket), else $RUNTIME_DIRECTORY/control.sock, else $XDG_RUNTIME_DIR/coffer/control.sock, else control.sock in state_dir
 	Host     string `toml:"host,omitempty"`      // name of this machine in snapshots; default the host name
 
 	Upstreams []Upstream  `toml:"upstream,omitempty"` // where the backups go: several are mirrors, which hold the same objects; reads prefer the first

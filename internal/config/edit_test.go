@@ -1,0 +1,111 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const edited = `# my backups
+[[upstream]]
+type = 'folder' # a disk
+path = 'store'
+
+[gateway]
+listen = '127.0.0.1:9421'
+[[gateway.key]]
+access_key = 'one'
+secret_file = 'one.key'
+
+[[source]] # the letters
+name = 'letters'
+path = 'letters'
+exclude = [
+  'a',
+]
+[[source]]
+name = 'photos'
+path = 'photos'
+
+[log]
+level = 'debug'
+`
+
+// Adding and removing leave every other line as the user wrote it.
+func TestEdit(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "coffer.toml")
+	if err := os.WriteFile(file, []byte(edited), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	load := func() *User {
+		t.Helper()
+		u, err := LoadUser(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	err := Add(file, &User{Sources: []Source{{Name: "music", Path: "/m u\"s'ic"}}, Upstreams: []Upstream{{Name: "usb", Type: "folder", Path: "/usb"}},
+		Gateway: Gateway{Keys: []GatewayKey{{AccessKey: "two", SecretFile: "/two", Buckets: []string{"b"}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil || !strings.HasPrefix(string(raw), edited) {
+		t.Fatalf("got %s, %v", raw, err)
+	}
+	u := load()
+	if len(u.Sources) != 3 || u.Sources[2].Path != "/m u\"s'ic" || len(u.Upstreams) != 2 || len(u.Gateway.Keys) != 2 || u.Gateway.Keys[1].AccessKey != "two" || u.Gateway.Listen == "" {
+		t.Errorf("got %+v", u)
+	}
+	for _, r := range []struct {
+		array string
+		index int
+	}{{"source", 2}, {"upstream", 1}, {"gateway.key", 1}} {
+		if err := Remove(file, r.array, r.index); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if raw, err = os.ReadFile(file); err != nil || strings.TrimSpace(string(raw)) != strings.TrimSpace(edited) {
+		t.Errorf("got %s, %v", raw, err)
+	}
+	if err := Remove(file, "source", 0); err != nil {
+		t.Fatal(err)
+	}
+	if u := load(); len(u.Sources) != 1 || u.Sources[0].Name != "photos" || u.Log.Level != "debug" {
+		t.Errorf("got %+v", u)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+// What would be wrong leaves the file as it was.
+func TestEditRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "coffer.toml")
+	if err := os.WriteFile(file, []byte(edited), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var fault *Error
+	if err := Add(file, &User{Sources: []Source{{Name: "photos", Path: "/x"}}}); !errors.As(err, &fault) || fault.File != file || fault.Field != "source[2].name" {
+		t.Errorf("a second photos: %v", err)
+	}
+	if err := Remove(file, "upstream", 0); !errors.As(err, &fault) || fault.Field != "upstream" {
+		t.Errorf("the only upstream: %v", err)
+	}
+	if err := Remove(file, "source", 7); err == nil {
+		t.Error("a source that is not there")
+	}
+	if raw, err := os.ReadFile(file); err != nil || string(raw) != edited {
+		t.Errorf("got %s, %v", raw, err)
+	}
+	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
+		t.Errorf("files left over: %v, %v", all, err)
+	}
+	if err := Add(filepath.Join(dir, "none"), &User{}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
