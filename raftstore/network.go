@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -167,10 +168,10 @@ type stream struct {
 	done     chan struct{}
 
 	// conns holds every open connection, so that Close ends the handlers that
-	// wait in a read. inbound counts the accepted ones.
+	// wait in a read; inbound the accepted ones, oldest first.
 	mu      sync.Mutex
 	conns   map[*trackedConn]struct{}
-	inbound int
+	inbound []*trackedConn
 	closed  bool
 }
 
@@ -204,16 +205,26 @@ func (s *stream) take(conn net.Conn) {
 	}
 }
 
+// track notes an open connection. When the peer has too many, the oldest is
+// closed: behind a link that swallows packets they look open for minutes.
 func (s *stream) track(conn net.Conn, inbound bool) (*trackedConn, bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || inbound && s.inbound >= maxConnsPerPeer {
+	if s.closed {
+		s.mu.Unlock()
 		return nil, false
 	}
-	t := &trackedConn{Conn: conn, stream: s, inbound: inbound}
+	t := &trackedConn{Conn: conn, stream: s}
 	s.conns[t] = struct{}{}
+	var oldest *trackedConn
 	if inbound {
-		s.inbound++
+		if len(s.inbound) >= maxConnsPerPeer {
+			oldest = s.inbound[0]
+		}
+		s.inbound = append(s.inbound, t)
+	}
+	s.mu.Unlock()
+	if oldest != nil {
+		oldest.Close()
 	}
 	return t, true
 }
@@ -277,18 +288,15 @@ func (s *stream) Close() error {
 
 type trackedConn struct {
 	net.Conn
-	stream  *stream
-	inbound bool
-	once    sync.Once
+	stream *stream
+	once   sync.Once
 }
 
 func (t *trackedConn) Close() error {
 	t.once.Do(func() {
 		t.stream.mu.Lock()
 		delete(t.stream.conns, t)
-		if t.inbound {
-			t.stream.inbound--
-		}
+		t.stream.inbound = slices.DeleteFunc(t.stream.inbound, func(o *trackedConn) bool { return o == t })
 		t.stream.mu.Unlock()
 	})
 	return t.Conn.Close()

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
@@ -202,6 +203,85 @@ func TestRemovedNodeIsRefused(t *testing.T) {
 	}
 	if err := g.admit("n1", struct{}{}); err == nil {
 		t.Error("message without a header is let through")
+	}
+}
+
+// A peer whose old connections hang is not locked out by them.
+func TestOldestConnectionYields(t *testing.T) {
+	t.Parallel()
+	s := newStream(Peer{ID: "n1"}, tls.Certificate{}, mute())
+	defer s.Close()
+	var far []net.Conn
+	for range maxConnsPerPeer + 1 {
+		near, other := net.Pipe()
+		defer other.Close()
+		far = append(far, other)
+		if _, ok := s.track(near, true); !ok {
+			t.Fatal("connection refused")
+		}
+	}
+	far[0].SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := far[0].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("oldest connection: %v, want it closed", err)
+	}
+	if len(s.inbound) != maxConnsPerPeer {
+		t.Errorf("%d connections, want %d", len(s.inbound), maxConnsPerPeer)
+	}
+}
+
+// A member may lie about the state in a raft snapshot; raft itself would take
+// it, and every counter would be what the member likes. CheckSnapshot is where
+// the state's owner compares it with what he knows.
+func TestForgedSnapshot(t *testing.T) {
+	t.Parallel()
+	for _, guarded := range []bool{true, false} {
+		t.Run(map[bool]string{true: "guarded", false: "unguarded"}[guarded], func(t *testing.T) {
+			t.Parallel()
+			c := startCluster(t, 3, func(_ int, c *Config) {
+				if !guarded {
+					return
+				}
+				c.CheckSnapshot = func(kv KV) error {
+					if v, _ := kv.Get([]byte("a")); string(v) < "5" {
+						return errors.New("counter went back")
+					}
+					return nil
+				}
+			})
+			for range 5 {
+				c.propose(t, "incr a")
+			}
+			c.agree(t)
+			rest := c.without(c.leader(t))
+			victim, liar := rest[0], rest[1]
+
+			fs := vfs.NewMem()
+			db, err := openDB(fs, "forged", pebbleLog{zap.NewNop(), func(error) {}}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(db.Set(machineKey([]byte("a")), []byte("0"), nil), db.Set(keyPosition, position{Index: 1000, Term: 90}.encode(), nil), db.Flush(), db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			forged, size, err := newArchive(fs, "forged")
+			if err != nil {
+				t.Fatal(err)
+			}
+			nt := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+				Stream: newStream(peerOf(victim), liar.c.Certificate, liar.store.node.Load().greeter), MaxPool: 1, Timeout: 10 * time.Second, Logger: hclog.NewNullLogger(),
+			})
+			defer nt.Close()
+			me := []byte(liar.c.NodeID)
+			err = nt.InstallSnapshot(raft.ServerID(victim.c.NodeID), raft.ServerAddress(victim.c.NodeID), &raft.InstallSnapshotRequest{
+				RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: me, Addr: me}, SnapshotVersion: 1, Term: 100, LastLogIndex: 1000, LastLogTerm: 90,
+				Configuration: raft.EncodeConfiguration(victim.store.node.Load().raft.GetConfiguration().Configuration()), ConfigurationIndex: 1, Size: size,
+			}, new(raft.InstallSnapshotResponse), forged)
+			if got := victim.get("a"); guarded && (err == nil || got != "5") {
+				t.Errorf("forged state: error %v, counter %s", err, got)
+			} else if !guarded && got != "0" {
+				t.Errorf("counter %s without the guard (%v): the fault does not show", got, err)
+			}
+		})
 	}
 }
 
