@@ -38,6 +38,7 @@ type registration struct {
 	At     int64    `cbor:"6,keyasint"` // Unix ms
 	Used   uint32   `cbor:"7,keyasint"` // attempts in this epoch, proved or not
 	Token  []byte   `cbor:"8,keyasint"` // the client's
+	Policy Policy   `cbor:"9,keyasint"` // the record's, at hand
 }
 
 type staged struct {
@@ -85,11 +86,7 @@ func (a *account) policy() Policy {
 	if a.Current == nil {
 		return DefaultPolicy()
 	}
-	_, h, err := parseRecord(a.Current.Record)
-	if err != nil { // only what parses is stored
-		return DefaultPolicy()
-	}
-	return h.Policy
+	return a.Current.Policy
 }
 
 // restore makes the attempts up to seq count no longer.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"time"
 
@@ -41,6 +42,7 @@ func pinnedTransport(n Node) http.RoundTripper {
 				return nil
 			},
 		},
+		DialContext:           (&net.Dialer{Timeout: 3 * time.Second}).DialContext, // a dead host must not cost a call's whole time
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: 30 * time.Second,
 		IdleConnTimeout:       time.Minute,

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"coffer/ppss"
 )
 
@@ -165,6 +167,7 @@ type testNode struct {
 	server  *Server
 	down    bool
 	mayFail bool
+	log     *zap.Logger
 	cut     func(Kind) bool // drops the answer, after the request was carried out
 	stop    context.CancelFunc
 	stopped chan error
@@ -224,7 +227,7 @@ func (f *testFleet) roots() Roots {
 func (n *testNode) config() ServerConfig {
 	return ServerConfig{
 		NodeID: n.id, Dir: n.dir, Manifest: n.f.file, Roots: n.f.roots(), Log: n, HSM: n.hsm, Auth: n.f.auth,
-		Limits: Limits{Account: 1e6, Address: 1e6, Node: 1e6}, Transport: n.f.transport,
+		Limits: Limits{Account: 1e6, Address: 1e6, Node: 1e6}, Transport: n.f.transport, Logger: n.log,
 	}
 }
 

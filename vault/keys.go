@@ -6,9 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"coffer/internal/durable"
 )
@@ -45,14 +45,9 @@ func (k *keyFiles) path(uid UID, epoch Epoch) string {
 
 // load returns the key's file, and [os.ErrNotExist] if there is none.
 func (k *keyFiles) load(uid UID, epoch Epoch) (*keyFile, error) {
-	f, err := os.Open(k.path(uid, epoch))
+	b, err := readSmall(k.path(uid, epoch))
 	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxMessage+1))
-	if err != nil {
-		return nil, err
+		return nil, nameless("reading", err)
 	}
 	var kf keyFile
 	if err := decode(b, &kf); err != nil {
@@ -66,10 +61,24 @@ func (k *keyFiles) load(uid UID, epoch Epoch) (*keyFile, error) {
 
 func (k *keyFiles) store(kf *keyFile) error {
 	path := k.path(kf.UID, kf.Epoch)
-	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
+	err := durable.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = durable.WriteFile(path, encode(kf), 0o600)
 	}
-	return durable.WriteFile(path, encode(kf), 0o600)
+	return nameless("storing", err)
+}
+
+// nameless takes the file's name out of an error: it stands for an account, and the
+// error goes to the log.
+func nameless(doing string, err error) error {
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &errno):
+		return fmt.Errorf("%s a key file: %w", doing, errno)
+	}
+	return fmt.Errorf("%s a key file failed", doing)
 }
 
 // shred overwrites the key and removes its file. On storage that writes
@@ -82,16 +91,16 @@ func (k *keyFiles) shred(uid UID, epoch Epoch) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return nameless("destroying", err)
 	}
 	err = overwrite(f)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Remove(path)
 	}
-	if err := os.Remove(path); err != nil {
-		return err
+	if err == nil {
+		err = durable.SyncDir(filepath.Dir(path))
 	}
-	return durable.SyncDir(filepath.Dir(path))
+	return nameless("destroying", err)
 }
 
 func overwrite(f *os.File) error {

@@ -109,6 +109,10 @@ type staging struct {
 // nodeKeys has the nodes make their keys. Those that do not answer do not take
 // part; one more than the threshold must, where there is one.
 func (c *Client) nodeKeys(ctx context.Context, b *StartBody, blinded *ppss.Blinded) ([]staging, error) {
+	want := min(int(c.manifest.Threshold)+1, len(c.nodes))
+	if c.c.AllowDegraded {
+		want = int(c.manifest.Threshold)
+	}
 	got := make(map[int]staging)
 	var last error
 	for tries := range 5 {
@@ -126,13 +130,9 @@ func (c *Client) nodeKeys(ctx context.Context, b *StartBody, blinded *ppss.Blind
 			}
 			got[r.place] = st
 		}
-		if len(got) == len(c.nodes) {
+		if len(got) == len(c.nodes) || len(got) >= want && tries > 1 {
 			break
 		}
-	}
-	want := min(int(c.manifest.Threshold)+1, len(c.nodes))
-	if c.c.AllowDegraded {
-		want = int(c.manifest.Threshold)
 	}
 	if len(got) < want {
 		return nil, fmt.Errorf("%w: %d of %d nodes made a key, want %d: %w", ErrUnavailable, len(got), len(c.nodes), want, last)

@@ -43,7 +43,7 @@ func (a *account) commit(b *CommitBody, c *Command) Code {
 	if !verify(rec.Public, commitMessage(b.Record), b.Sig[:]) {
 		return CodeSignature
 	}
-	next := &registration{Epoch: h.Epoch, Record: b.Record, Sig: b.Sig, Old: b.Old, At: c.Time, Token: c.Token}
+	next := &registration{Epoch: h.Epoch, Record: b.Record, Sig: b.Sig, Old: b.Old, At: c.Time, Token: c.Token, Policy: h.Policy}
 	switch {
 	case a.Gone != 0 && !h.Again:
 		return CodeDestroyed
