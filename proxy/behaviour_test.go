@@ -793,3 +793,37 @@ func TestAbandonedUpload(t *testing.T) {
 		t.Error("it is there")
 	}
 }
+
+// TestStop: a request that is running when the gateway is told to stop is
+// answered, and the next one is told to come back.
+func TestStop(t *testing.T) {
+	w := newBucket(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- w.g.Run(ctx) }()
+	pr, pw := io.Pipe()
+	r := w.request(call{method: "PUT", path: "/bucket/key", payload: "UNSIGNED-PAYLOAD"})
+	w.sign(r)
+	r.Body, r.ContentLength = pr, 3<<20
+	done := make(chan answered, 1)
+	go func() { done <- w.send(r) }()
+	if _, err := pw.Write(make([]byte, 2<<20)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := pw.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	pw.Close()
+	if a := <-done; a.status != 200 {
+		t.Errorf("the request under way: %d %s", a.status, a.body)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if a := w.do(call{method: "GET", path: "/bucket/key"}); a.status != 503 {
+		t.Errorf("a later request: %d", a.status)
+	}
+	w.g.server.Close()
+	w.g.server = nil
+}

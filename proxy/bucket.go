@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,6 +65,10 @@ func (p *Proxy) listBuckets(w http.ResponseWriter, rq *request) error {
 	})
 	if err != nil {
 		return err
+	}
+	if p.snaps != nil && rq.who.mayUse(snapshotsBucket) && strings.HasPrefix(snapshotsBucket, out.Prefix) && out.ContinuationToken == "" && after < snapshotsBucket {
+		out.Buckets = append(out.Buckets, bucketEntry{snapshotsBucket, timestamp(time.Unix(0, 0)), p.region, "arn:aws:s3:::" + snapshotsBucket})
+		slices.SortFunc(out.Buckets, func(a, b bucketEntry) int { return strings.Compare(a.Name, b.Name) })
 	}
 	return writeXML(w, http.StatusOK, out)
 }
@@ -235,6 +240,10 @@ func (p *Proxy) getBucketLocation(w http.ResponseWriter, rq *request) error {
 	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
 		return err
 	}
+	return p.sendLocation(w)
+}
+
+func (p *Proxy) sendLocation(w http.ResponseWriter) error {
 	var out locationResult
 	if p.region != "us-east-1" {
 		out.Location = p.region

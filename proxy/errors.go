@@ -72,7 +72,6 @@ var (
 	errBadDigest             = &failure{code: "BadDigest", status: 400, message: "The Content-MD5 you specified did not match what we received."}
 	errBucketNotEmpty        = &failure{code: "BucketNotEmpty", status: 409, message: "The bucket you tried to delete is not empty."}
 	errBucketOwned           = &failure{code: "BucketAlreadyOwnedByYou", status: 409, message: "Your previous request to create the named bucket succeeded and you already own it."}
-	errConditionalConflict   = &failure{code: "ConditionalRequestConflict", status: 409, message: "Another request changed the object at the same time."}
 	errCorrupt               = &failure{code: "ObjectCorrupt", status: 422, message: "The storage does not hold the bytes that were written."}
 	errContentSHA256Mismatch = &failure{code: "XAmzContentSHA256Mismatch", status: 400, message: "The provided 'x-amz-content-sha256' header does not match what was computed."}
 	errEntityTooLarge        = &failure{code: "EntityTooLarge", status: 400, message: "Your proposed upload exceeds the maximum allowed object size."}
@@ -93,7 +92,6 @@ var (
 	errInvalidRequest        = &failure{code: "InvalidRequest", status: 400, message: "Invalid request."}
 	errInvalidRetention      = &failure{code: "InvalidRetentionPeriod", status: 400, message: "The retention period must be a positive number."}
 	errInvalidTag            = &failure{code: "InvalidTag", status: 400, message: "The tag provided was not a valid tag."}
-	errInvalidURI            = &failure{code: "InvalidURI", status: 400, message: "The specified URI couldn't be parsed."}
 	errKeyTooLong            = &failure{code: "KeyTooLongError", status: 400, message: "Your key is too long."}
 	errMalformedPOST         = &failure{code: "MalformedPOSTRequest", status: 400, message: "The body of your POST request is not well-formed multipart/form-data."}
 	errMalformedXML          = &failure{code: "MalformedXML", status: 400, message: "The XML you provided was not well-formed or did not validate against our published schema."}
@@ -107,9 +105,7 @@ var (
 	errNoSuchLifecycle       = &failure{code: "NoSuchLifecycleConfiguration", status: 404, message: "The lifecycle configuration does not exist."}
 	errNoSuchLock            = &failure{code: "ObjectLockConfigurationNotFoundError", status: 404, message: "Object Lock configuration does not exist for this bucket."}
 	errNoSuchObjectLock      = &failure{code: "NoSuchObjectLockConfiguration", status: 404, message: "The specified object does not have a ObjectLock configuration."}
-	errNoSuchOwnership       = &failure{code: "OwnershipControlsNotFoundError", status: 404, message: "The bucket ownership controls were not found."}
 	errNoSuchPolicy          = &failure{code: "NoSuchBucketPolicy", status: 404, message: "The bucket policy does not exist."}
-	errNoSuchPublicBlock     = &failure{code: "NoSuchPublicAccessBlockConfiguration", status: 404, message: "The public access block configuration was not found."}
 	errNoSuchReplication     = &failure{code: "ReplicationConfigurationNotFoundError", status: 404, message: "The replication configuration was not found."}
 	errNoSuchTagSet          = &failure{code: "NoSuchTagSet", status: 404, message: "The TagSet does not exist."}
 	errNoSuchUpload          = &failure{code: "NoSuchUpload", status: 404, message: "The specified multipart upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."}
@@ -123,7 +119,6 @@ var (
 	errSignatureMismatch     = &failure{code: "SignatureDoesNotMatch", status: 403, message: "The request signature we calculated does not match the signature you provided. Check your key and signing method."}
 	errSlowDown              = &failure{code: "SlowDown", status: 503, message: "The storage behind is not reachable. Please try again later."}
 	errTimeSkewed            = &failure{code: "RequestTimeTooSkewed", status: 403, message: "The difference between the request time and the current time is too large."}
-	errTooManyBuckets        = &failure{code: "TooManyBuckets", status: 400, message: "You have attempted to create more buckets than allowed."}
 )
 
 // status499 is what the access log says of a client that hung up.

@@ -134,10 +134,16 @@ func (p *Proxy) sendObject(w http.ResponseWriter, rq *request, f *found) error {
 		}
 		return err
 	}
+	return sendSpan(w, rq, r, s, f.versioned(), func() (io.ReadCloser, error) { return p.openSpan(rq.Context(), rq.ix, f, s) })
+}
+
+// sendSpan answers with a span of the object of r, which open opens.
+func sendSpan(w http.ResponseWriter, rq *request, r *row, s span, versioned bool, open func() (io.ReadCloser, error)) error {
 	var body io.ReadCloser
-	first := make([]byte, 0)
+	var first []byte
 	if rq.Method != http.MethodHead {
-		if body, err = p.openSpan(rq.Context(), rq.ix, f, s); err != nil {
+		var err error
+		if body, err = open(); err != nil {
 			return err
 		}
 		defer body.Close()
@@ -147,7 +153,7 @@ func (p *Proxy) sendObject(w http.ResponseWriter, rq *request, f *found) error {
 		}
 	}
 	h := w.Header()
-	describe(h, r, rq, f.versioned())
+	describe(h, r, rq, versioned)
 	if s.whole && http.CanonicalHeaderKey(rq.Header.Get("X-Amz-Checksum-Mode")) == "Enabled" {
 		describeChecksum(h, r)
 	}

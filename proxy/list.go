@@ -175,10 +175,11 @@ func (p *Proxy) listObjects(w http.ResponseWriter, rq *request) error {
 		return err
 	}
 	l.after = rq.query.Get("marker")
-	page, result, err := p.listPage(rq, l, true)
+	page, err := p.listPage(rq, l)
 	if err != nil {
 		return err
 	}
+	result := newListResult(rq, l, page, true)
 	marker := l.encode(l.after)
 	result.Marker = &marker
 	if page.truncated {
@@ -204,10 +205,11 @@ func (p *Proxy) listObjectsV2(w http.ResponseWriter, rq *request) error {
 		}
 		l.after = string(raw)
 	}
-	page, result, err := p.listPage(rq, l, rq.query.Get("fetch-owner") == "true")
+	page, err := p.listPage(rq, l)
 	if err != nil {
 		return err
 	}
+	result := newListResult(rq, l, page, rq.query.Get("fetch-owner") == "true")
 	count := len(page.rows) + len(page.prefixes)
 	result.KeyCount = &count
 	if rq.query.Has("continuation-token") {
@@ -224,21 +226,25 @@ func (p *Proxy) listObjectsV2(w http.ResponseWriter, rq *request) error {
 	return writeXML(w, http.StatusOK, result)
 }
 
-func (p *Proxy) listPage(rq *request, l listing, withOwner bool) (listed, listResult, error) {
+// listPage collects a page from the index, or from the snapshots.
+func (p *Proxy) listPage(rq *request, l listing) (listed, error) {
+	if p.isSnapshots(rq.bucket) {
+		return p.listSnapshots(rq.Context(), l)
+	}
+	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
+		return listed{}, err
+	}
+	if err := p.settleAll(rq.Context(), rq.ix); err != nil {
+		return listed{}, err
+	}
+	return rq.ix.list(rq.bucket, l)
+}
+
+func newListResult(rq *request, l listing, page listed, withOwner bool) listResult {
 	result := listResult{Name: rq.bucket, Prefix: l.encode(l.prefix), MaxKeys: l.max, EncodingType: l.encoding}
 	if l.delimiter != "" {
 		d := l.encode(l.delimiter)
 		result.Delimiter = &d
-	}
-	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
-		return listed{}, result, err
-	}
-	if err := p.settleAll(rq.Context(), rq.ix); err != nil {
-		return listed{}, result, err
-	}
-	page, err := rq.ix.list(rq.bucket, l)
-	if err != nil {
-		return page, result, err
 	}
 	result.IsTruncated = page.truncated
 	for _, o := range page.rows {
@@ -257,7 +263,7 @@ func (p *Proxy) listPage(rq *request, l listing, withOwner bool) (listed, listRe
 	for _, prefix := range page.prefixes {
 		result.CommonPrefixes = append(result.CommonPrefixes, commonPrefix{l.encode(prefix)})
 	}
-	return page, result, nil
+	return result
 }
 
 func (r *row) storageClass() string {

@@ -62,6 +62,8 @@ func (p *Proxy) open(ctx context.Context) (*index, error) {
 
 // close closes the index for good.
 func (p *Proxy) close() error {
+	p.life.Lock()
+	defer p.life.Unlock()
 	p.opening <- struct{}{}
 	defer func() { <-p.opening }()
 	p.closed = true

@@ -61,9 +61,11 @@ type Config struct {
 	StateDir string      // required: index, multipart state and spool; made 0700 if it is not there
 	Access   []AccessKey // required: at least one
 
-	Region  string                // that clients sign for; "" means us-east-1
-	Names   string                // "sealed" (default) or "clear": object names upstream
-	ETag    string                // "md5" (default) or "opaque", which saves computing MD5
+	Region    string    // that clients sign for; "" means us-east-1
+	Names     string    // "sealed" (default) or "clear": object names upstream
+	ETag      string    // "md5" (default) or "opaque", which saves computing MD5
+	Snapshots Snapshots // what the read-only bucket "snapshots" shows; nil: there is none
+
 	Domains []string              // for BUCKET.DOMAIN in the Host header; default "localhost"
 	Log     *zap.Logger           // nil logs nothing
 	Metrics prometheus.Registerer // nil registers nothing
@@ -106,10 +108,15 @@ type Proxy struct {
 	opaque  bool // ETags are random
 	domains []string
 	access  map[string]*identity
+	snaps   Snapshots // nil: no such bucket
 	log     *zap.Logger
 	metrics *metrics
 	locks   keyLocks
 	now     func() time.Time
+
+	// life is held for reading by each request, and for writing when the index is
+	// closed under none of them.
+	life sync.RWMutex
 
 	// buckets is held for reading while an object is written, and for writing
 	// while a bucket is found to be empty and removed.
@@ -130,7 +137,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		bucket: c.Bucket, keys: c.Keys, dir: c.StateDir,
-		region: c.Region, domains: c.Domains, log: c.Log, now: time.Now,
+		region: c.Region, domains: c.Domains, snaps: c.Snapshots, log: c.Log, now: time.Now,
 		opening: make(chan struct{}, 1),
 		access:  make(map[string]*identity, len(c.Access)),
 	}
@@ -189,7 +196,8 @@ func (p *Proxy) allow(k AccessKey) error {
 
 // Run opens the index as soon as the keyring is unlocked and looks after the
 // state: it ends uploads that nobody completed. It returns nil when ctx ends,
-// after the index is closed; no request must be running by then.
+// once the requests that are running then have ended and the index is closed;
+// later requests are answered with 503.
 func (p *Proxy) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()

@@ -65,6 +65,8 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 // ServeHTTP answers one S3 request. It panics with [http.ErrAbortHandler] to cut
 // the connection when something fails after the first byte of an answer.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.life.RLock()
+	defer p.life.RUnlock()
 	start := p.now()
 	a := &answer{ResponseWriter: w, control: http.NewResponseController(w)}
 	rq := &request{Request: r, id: newRequestID(), query: r.URL.Query(), op: unknownOperation}
@@ -117,8 +119,11 @@ func (p *Proxy) serve(w http.ResponseWriter, rq *request) error {
 	if rq.ix, err = p.open(rq.Context()); err != nil {
 		return err
 	}
-	if rq.bucket != "" {
+	if rq.bucket != "" && !p.isSnapshots(rq.bucket) {
 		p.allowOrigin(w, rq)
+	}
+	if p.isSnapshots(rq.bucket) {
+		return p.serveSnapshots(w, rq)
 	}
 	return rq.op.handle(p, w, rq)
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -110,18 +109,6 @@ func (ix *index) newest(bucket, key string) (*row, error) {
 	return r, err
 }
 
-// current reads the version that a plain GET means, or fails with errNoSuchKey.
-func (ix *index) current(bucket, key string) (*row, error) {
-	r, err := ix.newest(bucket, key)
-	if err != nil {
-		return nil, err
-	}
-	if r == nil || r.Marker {
-		return r, errNoSuchKey
-	}
-	return r, nil
-}
-
 // version reads one version, "null" or an id; nil if there is none.
 func (ix *index) version(bucket, key, id string) (*row, error) {
 	var found *row
@@ -168,12 +155,4 @@ func (c *change) drop(bucket, key string, r *row) {
 	if r.PartCount > 0 {
 		c.delete(versionKey(rowParts, bucket, key, r.Generation))
 	}
-}
-
-// generationOf reads the generation at the end of a row key.
-func generationOf(rest []byte) (uint64, error) {
-	if len(rest) != 8 {
-		return 0, errIndex
-	}
-	return ^binary.BigEndian.Uint64(rest), nil
 }

@@ -331,9 +331,7 @@ func places(n int) []int {
 		}
 		return out
 	}
-	for _, at := range []int{0, 8, 11, 20, 40, 75, 130, 160, 184, 191, 192, 65727, 65728, 65743, 65744} {
-		out = append(out, at)
-	}
+	out = append(out, 0, 8, 11, 20, 40, 75, 130, 160, 184, 191, 192, 65727, 65728, 65743, 65744)
 	for back := 1; back <= 600; back += 37 {
 		out = append(out, n-back)
 	}
