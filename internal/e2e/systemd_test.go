@@ -46,6 +46,8 @@ func TestUnitScores(t *testing.T) {
 type booted struct {
 	t   *testing.T
 	pid int // of its systemd, as this machine sees it
+
+	fleetRoot string // public root key of its fleet, in hexadecimal
 }
 
 // boot starts one with the programs and units of the repository installed, and
@@ -209,11 +211,8 @@ func (b *booted) daemonStatus() map[string]any {
 // and after the watchdog, and takes the key as a credential.
 func TestSystemd(t *testing.T) {
 	b := boot(t)
-	verify := []string{"systemd-analyze", "verify", "--man=no"}
-	for _, u := range []string{"coffer@alice.service", "coffer@alice.socket", "coffer-all.service", "coffer-vault@n1.service", "coffer.target", "coffer-vault.target", "coffer.slice"} {
-		verify = append(verify, u)
-	}
-	if out := b.must(verify...); strings.Contains(out, "coffer") {
+	if out := b.must("systemd-analyze", "verify", "--man=no", "coffer@alice.service", "coffer@alice.socket", "coffer-all.service",
+		"coffer-vault@n1.service", "coffer.target", "coffer-vault.target", "coffer.slice"); strings.Contains(out, "coffer") {
 		t.Errorf("systemd-analyze verify:\n%s", out)
 	}
 	b.must("useradd", "--create-home", "alice")

@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestSystemdVault has a vault node run as its unit: the SoftHSM library loads
+// inside the sandbox, the PIN comes as an encrypted credential, and a node that
+// is killed comes back.
+func TestSystemdVault(t *testing.T) {
+	const unit, conf = "coffer-vault@n1.service", "/etc/coffer-vault/n1.toml"
+	b := boot(t)
+	b.must("install", "-d", "-o", "coffer-vault", "-m", "700", "/var/lib/coffer-vault/n1")
+	config := func(pin string) {
+		b.file(conf, fmt.Sprintf(`dir = "/var/lib/coffer-vault/n1"
+listen = "127.0.0.1:8470"
+raft_listen = "127.0.0.1:8471"
+roots = [%s]
+[hsm]
+module = "/usr/lib/softhsm/libsofthsm2.so"
+token_label = "coffer"
+%s
+durable = true
+[auth]
+mode = "open"
+`, b.root(), pin))
+		b.must("chgrp", "coffer-vault", conf)
+		b.must("chmod", "640", conf)
+	}
+	config(`pin_file = "/var/lib/coffer-vault/n1/pin"`)
+	b.must("runuser", "-u", "coffer-vault", "--", "coffer-vault", "init", "--config", conf)
+	b.must("coffer-vault", "fleet", "init", "--root", "/root/fleet.key", "--name", "test", "--out", "/var/lib/coffer-vault/n1/fleet.cbor", "/var/lib/coffer-vault/n1/node.json")
+	b.must("chown", "coffer-vault:", "/var/lib/coffer-vault/n1/fleet.cbor")
+
+	b.must("mkdir", "-p", "/etc/credstore.encrypted")
+	b.must("systemd-creds", "--name=hsm-pin", "encrypt", "/var/lib/coffer-vault/n1/pin", "/etc/credstore.encrypted/coffer-vault.n1.hsm-pin")
+	b.must("rm", "/var/lib/coffer-vault/n1/pin")
+	config(`credential = "hsm-pin"`)
+
+	b.must("systemctl", "start", unit) // returns when it has notified
+	if got := b.property(unit, "ActiveState") + " " + b.property(unit, "Type"); got != "active notify" {
+		t.Errorf("got %s, want active notify", got)
+	}
+	leader := func() bool {
+		out, err := b.try("runuser", "-u", "coffer-vault", "--", "coffer-vault", "status", "--config", conf, "--json")
+		return err == nil && strings.Contains(out, `"leader"`) && !strings.Contains(out, `"leader":""`)
+	}
+	eventually(t, "the node leads", time.Minute, leader)
+	pid := b.property(unit, "MainPID")
+	b.must("kill", "-KILL", pid)
+	eventually(t, "a new process that leads", time.Minute, func() bool {
+		now := b.property(unit, "MainPID")
+		return now != "0" && now != pid && leader()
+	})
+	b.must("systemctl", "stop", unit)
+	if got := b.property(unit, "Result"); got != "success" {
+		t.Errorf("stopped with %s", got)
+	}
+}
+
+// root makes the fleet's root key, once, and returns its public half, quoted.
+func (b *booted) root() string {
+	b.t.Helper()
+	if b.fleetRoot == "" {
+		b.fleetRoot = strings.TrimSpace(b.must("coffer-vault", "fleet", "key", "--out", "/root/fleet.key"))
+	}
+	return fmt.Sprintf("%q", b.fleetRoot)
+}
