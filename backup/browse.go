@@ -52,6 +52,9 @@ func split(name string) []string {
 	return strings.FieldsFunc(name, func(c rune) bool { return c == '/' })
 }
 
+// joinNames is the inverse of split.
+func joinNames(names []string) string { return strings.Join(names, "/") }
+
 // Stat describes what lies at a path of the snapshot. Paths are relative to its
 // top, with or without a leading "/".
 func (r *Repo) Stat(ctx context.Context, s *Snapshot, name string) (Entry, error) {
@@ -92,7 +95,7 @@ func (r *Repo) Walk(ctx context.Context, s *Snapshot, name string, fn func(path 
 	if err != nil {
 		return err
 	}
-	return r.walk(ctx, "/"+strings.Join(split(name), "/"), &e, func(p string, e *tree.Entry) error { return fn(p, entryOf(e)) })
+	return r.walk(ctx, "/"+joinNames(split(name)), &e, func(p string, e *tree.Entry) error { return fn(p, entryOf(e)) })
 }
 
 func (r *Repo) walk(ctx context.Context, name string, e *tree.Entry, fn func(string, *tree.Entry) error) error {

@@ -1,0 +1,109 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"golang.org/x/sync/errgroup"
+
+	"coffer/backup/pack"
+	"coffer/backup/store"
+	"coffer/upstream"
+)
+
+// RepairReport says what a repair did.
+type RepairReport struct {
+	Indexes []string  `json:"indexes"` // index objects that did not open and were replaced
+	Packs   int       `json:"packs"`   // packs that were described anew from their footers
+	Lost    []Problem `json:"lost"`    // packs that cannot be read
+}
+
+// Repair writes the index anew for all packs that no readable index object
+// describes, from the packs' own footers, and removes index objects that do not
+// open. Data that is damaged stays damaged: Restore brings back the rest.
+func (r *Repo) Repair(ctx context.Context) (RepairReport, error) {
+	var rep RepairReport
+	var broken []pack.Name
+	_, table, _, err := r.readIndexes(ctx, func(name string, err error) error {
+		if !errors.Is(err, ErrCorrupt) {
+			return err
+		}
+		n, err := pack.ParseName(path.Base(name))
+		broken, rep.Indexes = append(broken, n), append(rep.Indexes, name)
+		return err
+	})
+	if err != nil {
+		return rep, fmt.Errorf("repairing: %w", err)
+	}
+	found, err := r.footers(ctx, table, &rep)
+	if err != nil {
+		return rep, fmt.Errorf("repairing: %w", err)
+	}
+	rep.Packs = len(found)
+	if len(found) > 0 || len(broken) > 0 {
+		if _, err := r.st.PutIndex(ctx, &pack.Index{Replaces: broken, Records: found}); err != nil {
+			return rep, fmt.Errorf("repairing: %w", err)
+		}
+	}
+	for _, name := range rep.Indexes {
+		if err := r.bucket.Delete(ctx, name); err != nil {
+			return rep, fmt.Errorf("repairing: removing %s: %w", name, err)
+		}
+	}
+	return rep, r.st.Refresh(ctx)
+}
+
+// footers reads those of all packs that the table does not have.
+func (r *Repo) footers(ctx context.Context, table *pack.Table, rep *RepairReport) ([]*pack.Record, error) {
+	var todo []upstream.Info
+	err := r.bucket.List(ctx, store.PackDir, "", func(i upstream.Info) error {
+		n, err := pack.ParseName(path.Base(i.Name))
+		if err != nil || store.PackName(n) != i.Name {
+			return nil
+		}
+		if _, known := table.Number(n); !known {
+			todo = append(todo, i)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", store.PackDir, err)
+	}
+	records := make([]*pack.Record, len(todo))
+	errs := make([]error, len(todo))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(store.Fetchers)
+	for i, info := range todo {
+		g.Go(func() error {
+			_, records[i], errs[i] = r.st.Footer(gctx, info)
+			return context.Cause(gctx)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var found []*pack.Record
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			found = append(found, records[i])
+		case errors.Is(err, ErrCorrupt), errors.Is(err, ErrNotExist):
+			rep.Lost = append(rep.Lost, Problem{Object: todo[i].Name, Err: err.Error()})
+		default:
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// RepairConfig writes the config of a repository anew, from the copy in the
+// footer of any pack that can be read. It is for a repository that [Open] refuses
+// because its config is lost or damaged; else it returns ErrExists.
+func RepairConfig(ctx context.Context, c Config) error {
+	if err := store.RepairFormat(ctx, c.store()); err != nil {
+		return fmt.Errorf("repairing the config: %w", err)
+	}
+	return nil
+}

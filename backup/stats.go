@@ -1,0 +1,49 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+
+	"coffer/backup/chunk"
+	"coffer/backup/pack"
+	"coffer/backup/store"
+	"coffer/upstream"
+)
+
+// Stats describes a repository as a whole.
+type Stats struct {
+	Snapshots int   `json:"snapshots"`
+	Packs     int   `json:"packs"`
+	Indexes   int   `json:"indexes"`
+	Chunks    int   `json:"chunks"`
+	Logical   int64 `json:"logical"` // bytes of the files of all snapshots
+	Plain     int64 `json:"plain"`   // bytes of all chunks, each once
+	Stored    int64 `json:"stored"`  // bytes upstream
+}
+
+// Stats counts. It reads the index and the list of objects, no data.
+func (r *Repo) Stats(ctx context.Context) (Stats, error) {
+	var s Stats
+	err := r.bucket.List(ctx, store.Root, "", func(i upstream.Info) error {
+		s.Stored += i.Size
+		return nil
+	})
+	if err != nil {
+		return s, fmt.Errorf("counting: %w", err)
+	}
+	names, table, records, err := r.readIndexes(ctx, func(_ string, err error) error { return err })
+	if err != nil {
+		return s, fmt.Errorf("counting: %w", err)
+	}
+	s.Indexes, s.Packs, s.Chunks = len(names), len(records), table.Len()
+	table.Visit(func(_ chunk.ID, l pack.Loc) { s.Plain += int64(l.Len) })
+	all, err := r.Snapshots(ctx)
+	if err != nil {
+		return s, fmt.Errorf("counting: %w", err)
+	}
+	s.Snapshots = len(all)
+	for _, x := range all {
+		s.Logical += x.Stats.Bytes
+	}
+	return s, nil
+}
