@@ -150,9 +150,19 @@ func (s *Server) followProof(ctx context.Context, sn snapshot) error {
 	if p.UID != sn.uid || !verify(ep.proof, proveMessage(p, ep.hash), p.Sig[:]) {
 		return s.unauthorised("proof")
 	}
-	return s.ledger.append(ctx, &entry{
+	err := s.ledger.append(ctx, &entry{
 		Kind: entryProve, UID: sn.uid, Epoch: p.Epoch, Own: s.now(), Feed: sn.feed, Seq: p.Seq, ID: p.ID, Sig: p.Sig[:],
 	})
+	if err == nil {
+		s.audit("a proof is accepted", sn, t)
+	}
+	return err
+}
+
+// audit logs what the ledger took, without saying whose it is: the position in the
+// feed is what an operator compares between nodes.
+func (s *Server) audit(what string, sn snapshot, t *tally) {
+	s.log.Info(what, zap.Uint64("feed", sn.feed), zap.Int("left", max(0, int(t.budget)-t.used())))
 }
 
 func (s *Server) followAttempts(ctx context.Context, sn snapshot) error {
@@ -178,6 +188,7 @@ func (s *Server) followAttempts(ctx context.Context, sn snapshot) error {
 			return err
 		}
 		s.metrics.spends.Inc()
+		s.audit("an attempt is counted", sn, t)
 	}
 	return nil
 }
@@ -295,6 +306,7 @@ func (s *Server) shred(ctx context.Context, uid UID) error {
 			return err
 		}
 		s.metrics.shredded.Inc()
+		s.log.Info("a key is destroyed")
 	}
 	return nil
 }
