@@ -57,6 +57,7 @@ type Mirror struct {
 // mirrorState is guarded by Mirror.mu.
 type mirrorState struct {
 	downUntil time.Time
+	why       error           // the last ErrUnavailable
 	behind    map[string]bool // names it has missed
 	lost      bool            // more than maxBehind
 }
@@ -120,7 +121,7 @@ func (m *Mirror) note(i int, err error) {
 	case err == nil:
 		m.states[i].downUntil = time.Time{}
 	case errors.Is(err, ErrUnavailable):
-		m.states[i].downUntil = time.Now().Add(downTime)
+		m.states[i].downUntil, m.states[i].why = time.Now().Add(downTime), err
 	}
 }
 
@@ -187,7 +188,7 @@ func (m *Mirror) settle(name string, errs []error) error {
 	if ok > 0 { // they have it, or at least some: the others lag behind them
 		for i, err := range errs {
 			if err != nil {
-				m.miss(i, name, err)
+				m.miss(i, name, m.reason(i, err))
 			}
 		}
 	}
@@ -197,6 +198,17 @@ func (m *Mirror) settle(name string, errs []error) error {
 	err := joinAsked(errs)
 	if ok > 0 {
 		return fmt.Errorf("%d mirrors of %d have it: %w: %w", ok, m.quorum, ErrUnavailable, err)
+	}
+	return err
+}
+
+// reason is why mirror i, which failed with err, missed a write: if it was not
+// asked, for what it failed with before.
+func (m *Mirror) reason(i int, err error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if why := m.states[i].why; errors.Is(err, errSkipped) && why != nil {
+		return why
 	}
 	return err
 }

@@ -87,6 +87,9 @@ func retryEINTR(fn func() error) error {
 	}
 }
 
+// MissedAll notes that a mirror may have missed everything: it is new.
+func (j *Journal) MissedAll(mirror int) error { return j.miss(mirror, "") }
+
 // miss notes durably that the mirror has not what the others have under name.
 func (j *Journal) miss(mirror int, name string) error {
 	unlock, err := j.lock()

@@ -66,6 +66,7 @@ var statuses = []struct {
 }{
 	{context.Canceled, exitInterrupted, ""},
 	{errIncomplete, exitIncomplete, ""},
+	{errProblems, exitCorrupt, "what no line names can be restored; another upstream or an older snapshot may have the rest"},
 	{vault.ErrDestroyed, exitDestroyed, `the 64 digits still open the backups, if you have them: "coffer recover --digits-file FILE"`},
 	{vault.ErrUnavailable, exitNoVault, "no attempt was counted; try again when the vault's nodes are up"},
 	{vault.ErrNotRegistered, exitFailed, "check --account and --vault-fleet, or use the 64 digits: --digits-file"},
@@ -75,6 +76,8 @@ var statuses = []struct {
 	{keyring.ErrLocked, exitLocked, `"coffer recover" gets the key back`},
 	{daemon.ErrLocked, exitLocked, `"coffer recover" gets the key back`},
 	{daemon.ErrUnknownSource, exitUsage, `"coffer status" lists the sources`},
+	{daemon.ErrNoPage, exitFailed, "put listen = \"127.0.0.1:9921\" under [web] into the configuration and restart cofferd"},
+	{daemon.ErrNotRunning, exitFailed, `"systemctl --user start coffer" starts it, or "cofferd"`},
 	{daemon.ErrNotOwner, exitFailed, "run coffer as the user whom the daemon runs as"},
 	{keyring.ErrNoStore, exitNoStore, `"coffer setup" begins, "coffer recover" goes on with what an earlier machine stored`},
 	{keyring.ErrProfile, exitCorrupt, "somebody changed coffer.json in the store: do not trust that store before you know who"},
@@ -147,6 +150,7 @@ type failure struct {
 // finish tells the user of err and returns the exit status.
 func (a *app) finish(err error) int {
 	code, tip := explain(err)
+	a.tellMissed()
 	if err == nil {
 		return code
 	}

@@ -44,7 +44,7 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) e
 	if err != nil {
 		return err
 	}
-	b, err := openUpstream(ctx, u.Upstreams[0], false)
+	b, err := a.openStore(ctx, u)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type app struct {
 	system
 	configFile string // --config
 	json       bool   // --json
+	missed     misses // what mirrors did not get
 }
 
 func (a *app) root() *cobra.Command {
@@ -54,7 +55,8 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.configFile, "config", config.UserFile(), "configuration file; $COFFER_CONFIG")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.AddCommand(a.setupCommand(), a.recoverCommand(), a.statusCommand(), a.backupCommand(), a.snapshotsCommand(),
-		a.lsCommand(), a.restoreCommand(), a.keyCommand(), a.s3Command(), a.versionCommand())
+		a.lsCommand(), a.catCommand(), a.restoreCommand(), a.checkCommand(), a.keyCommand(), a.s3Command(), a.webCommand(), a.versionCommand())
+	root.AddCommand(a.sourceCommand(), a.targetCommand(), a.pauseCommand(), a.resumeCommand(), a.configCommand())
 	return root
 }
 
@@ -72,6 +74,29 @@ func atMost(n int, what string) cobra.PositionalArgs {
 			return usagef("unexpected argument %q: %s", args[n], what)
 		}
 		return nil
+	}
+}
+
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < n {
+			return usagef("missing argument: %s", what)
+		}
+		return atMost(n, what)(nil, args)
+	}
+}
+
+// group is a command that only has others below it.
+func (a *app) group(name, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: short,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return hint(usagef("unknown command %q", cmd.CommandPath()+" "+args[0]), fmt.Sprintf("%q lists the commands", cmd.CommandPath()+" --help"))
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 }
 

@@ -2,22 +2,25 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
+
+	"coffer/internal/config"
 )
 
 func (a *app) s3Command() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "s3", Short: "Use the local S3 endpoint", Args: atMost(0, `"coffer s3 --help" lists the commands`),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(&cobra.Command{
+	cmd := a.group("s3", "Use the local S3 endpoint")
+	var id string
+	env := &cobra.Command{
 		Use:     "env",
 		Short:   "Print what an S3 program needs: endpoint, region and access key",
 		Example: "  eval \"$(coffer s3 env)\"; aws s3 ls",
 		Args:    atMost(0, "env takes none"),
-		RunE:    func(*cobra.Command, []string) error { return a.s3Env() },
-	})
+		RunE:    func(*cobra.Command, []string) error { return a.s3Env(id) },
+	}
+	env.Flags().StringVar(&id, "key", "", "access key (default the first)")
+	cmd.AddCommand(env, a.s3KeyCommand())
 	return cmd
 }
 
@@ -29,15 +32,22 @@ type s3Access struct {
 	SecretKey string `json:"secret_key"`
 }
 
-func (a *app) s3Env() error {
+func (a *app) s3Env(id string) error {
 	u, err := a.load()
 	if err != nil {
 		return err
 	}
 	if u.Gateway.Listen == "" || len(u.Gateway.Keys) == 0 {
-		return hint(fmt.Errorf("%s sets up no S3 endpoint with an access key", a.configFile), "add [gateway] with listen and a [[gateway.key]], or set up with --gateway 127.0.0.1:9421")
+		return hint(fmt.Errorf("%s sets up no S3 endpoint with an access key", a.configFile), "add [gateway] with listen, and \"coffer s3 key add\", or set up with --gateway 127.0.0.1:9421")
 	}
-	k := u.Gateway.Keys[0]
+	i := 0
+	if id != "" {
+		i = slices.IndexFunc(u.Gateway.Keys, func(k config.GatewayKey) bool { return k.AccessKey == id })
+	}
+	if i < 0 {
+		return hint(usagef("there is no access key %q", id), `"coffer s3 key list" lists them`)
+	}
+	k := u.Gateway.Keys[i]
 	secret, err := readSecret(a.in, k.SecretFile)
 	if err != nil {
 		return fmt.Errorf("reading the secret key of the S3 endpoint: %w", err)

@@ -22,14 +22,20 @@ func (a *app) load() (*config.User, error) {
 
 // openUpstream connects to the storage; create makes an S3 bucket that is not there.
 func openUpstream(ctx context.Context, u config.Upstream, create bool) (upstream.Bucket, error) {
-	b, err := upstream.Open(ctx, upstream.Config{
-		Type: u.Type, Path: u.Path, Endpoint: u.Endpoint, Bucket: u.Bucket, Prefix: u.Prefix, Region: u.Region,
-		PathStyle: u.PathStyle, CAFile: u.CAFile, AccessKeyFile: u.AccessKeyFile, SecretKeyFile: u.SecretKeyFile, Create: create,
-	})
+	c := upstreamConfig(u)
+	c.Create = create
+	b, err := upstream.Open(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", u.Name, err)
 	}
 	return b, nil
+}
+
+func upstreamConfig(u config.Upstream) upstream.Config {
+	return upstream.Config{
+		Type: u.Type, Path: u.Path, Endpoint: u.Endpoint, Bucket: u.Bucket, Prefix: u.Prefix, Region: u.Region,
+		PathStyle: u.PathStyle, CAFile: u.CAFile, AccessKeyFile: u.AccessKeyFile, SecretKeyFile: u.SecretKeyFile,
+	}
 }
 
 // openRepo opens the repository of the machine; its key must be there.
@@ -46,10 +52,7 @@ func (a *app) openRepo(ctx context.Context) (*config.User, *backup.Repo, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(u.Upstreams) > 1 {
-		a.say("coffer: note: of several upstreams the first is used: %s", u.Upstreams[0].Name)
-	}
-	b, err := openUpstream(ctx, u.Upstreams[0], false)
+	b, err := a.openStore(ctx, u)
 	if err != nil {
 		return nil, nil, err
 	}

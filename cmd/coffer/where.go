@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/internal/config"
-	"coffer/internal/durable"
 )
 
 // where are the flags that say where the backups lie.
@@ -106,11 +105,8 @@ func keepS3Keys(u *config.Upstream, stateDir string) error {
 	if u.Type != "s3" || u.AccessKeyFile != "" || access == "" || secret == "" || os.Getenv("AWS_SESSION_TOKEN") != "" {
 		return nil
 	}
-	u.AccessKeyFile, u.SecretKeyFile = filepath.Join(stateDir, "s3-access-key"), filepath.Join(stateDir, "s3-secret-key")
-	return errors.Join(
-		durable.WriteFile(u.AccessKeyFile, []byte(access+"\n"), 0o600),
-		durable.WriteFile(u.SecretKeyFile, []byte(secret+"\n"), 0o600),
-	)
+	u.AccessKeyFile, u.SecretKeyFile = targetKeyFile(stateDir, u.Name, "access-key"), targetKeyFile(stateDir, u.Name, "secret-key")
+	return errors.Join(writeKey(u.AccessKeyFile, access), writeKey(u.SecretKeyFile, secret))
 }
 
 // parseSources reads NAME=PATH, or PATH, which is named for its last part.

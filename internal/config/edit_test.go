@@ -109,3 +109,33 @@ func TestEditRefuses(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Every value says where it comes from.
+func TestSettings(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "coffer.toml")
+	if err := os.WriteFile(file, []byte(edited), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err := Settings(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]Setting)
+	for _, s := range all {
+		got[s.Field] = s
+	}
+	for field, origin := range map[string]string{
+		"upstream[0].type": file + ":3", "upstream[0].name": "default", "gateway.key[0].access_key": file + ":9", "source[1].name": file + ":19",
+		"source[0].exclude": file + ":15", "source[0].scan": "default", "log.level": file + ":23", "log.format": "default", "state_dir": "default",
+	} {
+		if got[field].Origin != origin {
+			t.Errorf("%s: %+v, want from %s", field, got[field], origin)
+		}
+	}
+	if got["source[1].name"].Value != "photos" {
+		t.Errorf("got %+v", got["source[1].name"])
+	}
+	if _, err := Settings(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
