@@ -73,6 +73,23 @@ func (c *Client) Lock(ctx context.Context) (Status, error) {
 	return c.status(ctx, http.MethodPost, "lock", nil)
 }
 
+// LoginURL asks for a link that opens the local page, once and within minutes.
+// ErrNoPage, ErrNotRunning.
+func (c *Client) LoginURL(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	resp, err := c.do(ctx, http.MethodPost, "login", nil)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var l login
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&l); err != nil {
+		return "", fmt.Errorf("reading the daemon's answer: %w", err)
+	}
+	return l.URL, nil
+}
+
 // Backup is [Daemon.Backup]: it returns the last event of each source. When ctx
 // ends, the backup goes on. ErrLocked, ErrUnknownSource, ErrNotRunning.
 func (c *Client) Backup(ctx context.Context, sources []string, fn func(Event)) ([]Event, error) {

@@ -28,6 +28,7 @@ import (
 //	POST /v1/resume                    Status
 //	POST /v1/unlock  32 bytes: the key Status
 //	POST /v1/lock                      Status
+//	POST /v1/login                     {"url":"..."}: opens the local page, once
 //	GET  /livez, /readyz               200, or 503 with the reason
 //
 // An error is {"error": text, "code": code}, the codes being those of problems.
@@ -46,6 +47,7 @@ var problems = []struct {
 	{ErrLocked, "locked", http.StatusLocked},
 	{ErrUnknownSource, "unknown-source", http.StatusNotFound},
 	{ErrNotOwner, "not-owner", http.StatusForbidden},
+	{ErrNoPage, "no-page", http.StatusNotFound},
 }
 
 // listen opens the control socket; nil when there is to be none.
@@ -108,6 +110,7 @@ func (d *Daemon) handler(stop <-chan struct{}) http.Handler {
 		d.Lock()
 		d.answerStatus(w)
 	})
+	mux.HandleFunc("POST /v1/login", d.controlLogin)
 	mux.HandleFunc("GET /livez", health(d.Alive))
 	mux.HandleFunc("GET /readyz", health(d.Ready))
 	return mux
@@ -126,6 +129,27 @@ func health(check func() error) http.HandlerFunc {
 func (d *Daemon) answerStatus(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(d.Status()) // a client that left needs no answer
+}
+
+// controlLogin is for the owner, as all of the control socket: who has the link
+// is signed in to the page.
+func (d *Daemon) controlLogin(w http.ResponseWriter, _ *http.Request) {
+	if d.c.Login == nil {
+		fail(w, ErrNoPage)
+		return
+	}
+	url, err := d.c.Login()
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(login{url}) // a client that left needs no answer
+}
+
+// login is the answer to a request for a login link.
+type login struct {
+	URL string `json:"url"`
 }
 
 func (d *Daemon) controlPause(w http.ResponseWriter, r *http.Request) {

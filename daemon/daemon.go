@@ -44,6 +44,8 @@ var (
 	ErrLocked = errors.New("daemon: the backup key is locked")
 	// ErrUnknownSource means that no source has the name asked for.
 	ErrUnknownSource = errors.New("daemon: no such source")
+	// ErrNoPage means that the daemon serves no local page.
+	ErrNoPage = errors.New("daemon: the local page is off")
 	// ErrRunning means that another daemon works with the same state folder.
 	ErrRunning = errors.New("daemon: is running already")
 )
@@ -96,10 +98,11 @@ type Config struct {
 	Open func(context.Context) (Repo, error)
 	Key  Key // required
 
-	Control  string       // path of the control socket; "" with no Listener: none
-	Listener net.Listener // the control socket, when systemd opened it
-	Parallel int          // backups of different sources at a time; 0 means 2
-	Started  func()       // called once the control socket is open; nil: nobody waits for it
+	Control  string                         // path of the control socket; "" with no Listener: none
+	Listener net.Listener                   // the control socket, when systemd opened it
+	Parallel int                            // backups of different sources at a time; 0 means 2
+	Login    func() (url string, err error) // makes a link that opens the local page once; nil: there is no page
+	Started  func()                         // called once the control socket is open; nil: nobody waits for it
 
 	Log     *zap.Logger           // nil logs nothing
 	Metrics prometheus.Registerer // nil registers nothing

@@ -100,11 +100,12 @@ func run(ctx context.Context, args []string) error {
 		return &exitError{err, exitConfig, ""}
 	}
 	repo := newRepository(c, bucket, ring, log, reg)
+	page := newWebPage(c, log)
 	notify := telemetry.NewNotifier(log)
 	d, err := daemon.New(daemon.Config{
 		Sources: sources(c), StateDir: c.StateDir, Host: c.Host, Version: coffer.Version(), Private: private(c),
 		Open: repo.open, Key: repo, Control: c.Control, Listener: sockets.control,
-		Started: notify.Ready, Log: log.Named("daemon"), Metrics: telemetry.Prefix(reg, ""),
+		Login: page.login, Started: notify.Ready, Log: log.Named("daemon"), Metrics: telemetry.Prefix(reg, ""),
 	})
 	if err != nil {
 		return &exitError{err, exitConfig, ""}
@@ -119,6 +120,7 @@ func run(ctx context.Context, args []string) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return running(d.Run(ctx)) })
 	g.Go(func() error { return gateway.run(ctx, sockets.s3) })
+	g.Go(func() error { return page.run(ctx, d, repo, sockets.s3) })
 	g.Go(func() error { return metrics(ctx) })
 	g.Go(func() error { return catchUp(ctx) })
 	g.Go(func() error { return notify.Watchdog(ctx, health) })

@@ -108,7 +108,10 @@ func viewEvent(e daemon.Event, now time.Time) (eventView, bool) {
 		v.Text, v.Tone = "Saved in "+tookText(e.Took), toneOK
 		v.report(e)
 	case daemon.Failed:
-		v.Text, v.Tone = "Failed: "+printable(e.Error)+"; next try "+moment(e.Until, now, "later").Text, toneBad
+		v.Text, v.Tone = "Failed: "+printable(e.Error), toneBad
+		if e.Until.After(now) {
+			v.Text += "; next try " + moment(e.Until, now, "").Text
+		}
 	case daemon.Stopped:
 		v.Text, v.Tone = "Stopped: "+printable(e.Error), toneWarn
 	case daemon.Paused:

@@ -172,8 +172,8 @@ func trimBrackets(host string) string {
 // ServeHTTP answers one request.
 func (w *Web) ServeHTTP(rw http.ResponseWriter, r *http.Request) { w.handler.ServeHTTP(rw, r) }
 
-// Stop ends the live streams, which otherwise never do. Give it to
-// http.Server.RegisterOnShutdown.
+// Stop ends the live streams, which otherwise never do: call it when the server
+// is to end.
 func (w *Web) Stop() { w.stopOnce.Do(func() { close(w.stop) }) }
 
 // NewLoginURL makes a link that signs in once, within some minutes. It is for

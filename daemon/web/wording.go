@@ -46,6 +46,8 @@ func plural(n int64, one string) string {
 // tookText is a length of time with the two units that matter: "2 h 5 min".
 func tookText(d time.Duration) string {
 	switch {
+	case d < time.Millisecond:
+		return "under 1 ms"
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
 	case d < 10*time.Second:

@@ -22,6 +22,7 @@ type User struct {
 	Upstreams []Upstream  `toml:"upstream,omitempty"` // where the backups go: several are mirrors, which hold the same objects; reads prefer the first
 	Sources   []Source    `toml:"source,omitempty"`   // what is backed up; none is allowed, for a machine that only restores or only runs the gateway
 	Gateway   Gateway     `toml:"gateway,omitzero"`
+	Web       Web         `toml:"web,omitzero"`
 	Vault     VaultClient `toml:"vault,omitzero"`
 	Log       Log         `toml:"log,omitzero"`
 	Metrics   Metrics     `toml:"metrics,omitzero"`
@@ -148,6 +149,7 @@ func (u *User) complete(d *document) {
 		u.Sources[i].complete(d, fmt.Sprintf("source[%d].", i), names)
 	}
 	u.Gateway.complete(d)
+	d.loopback("web.listen", u.Web.Listen)
 	u.Vault.complete(d)
 	u.Log.complete(d)
 	u.Metrics.complete(d)
