@@ -404,7 +404,9 @@ func (silent) Infof(string, ...any)  {}
 func (silent) Errorf(string, ...any) {}
 
 // Fatalf is what pebble calls when it must not go on, after a failed write of
-// its log for example: what it acknowledged before would no longer hold.
+// its log for example: what it acknowledged before would no longer hold. The
+// panic is on a goroutine of its own, as net/http catches those of handlers.
 func (silent) Fatalf(format string, args ...any) {
-	panic(fmt.Sprintf("gateway's index: "+format, args...))
+	go panic(fmt.Sprintf("gateway's index: "+format, args...))
+	select {}
 }
