@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"coffer"
 	"coffer/internal/config"
@@ -66,6 +67,12 @@ func (n *node) control(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { reply(w, n.status(), nil) })
+	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := n.store.Backup(r.Context(), w); err != nil {
+			n.log.Error("writing a backup", zap.Error(err))
+			panic(http.ErrAbortHandler) // the reader must not take half for whole
+		}
+	})
 	change := func(do func(context.Context, string) error) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			var m member
@@ -125,12 +132,24 @@ func listenIn(dir string) (net.Listener, error) {
 
 // ask sends a request to the node that runs with the configuration.
 func ask(ctx context.Context, c *config.Vault, method, path string, body, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout+5*time.Second)
+	defer cancel()
+	resp, err := request(ctx, c, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Close()
+	return json.NewDecoder(io.LimitReader(resp, maxControl)).Decode(answer)
+}
+
+// request is ask for an answer of any length; the caller closes it.
+func request(ctx context.Context, c *config.Vault, method, path string, body any) (io.ReadCloser, error) {
 	socket, done, err := socketPath(c.Dir)
 	if err != nil {
-		return &exitError{fmt.Errorf("asking node %s: %w", c.Name, err), exitTemporary, `"coffer-vault init" makes its folder`}
+		return nil, &exitError{fmt.Errorf("asking node %s: %w", c.Name, err), exitTemporary, `"coffer-vault init" makes its folder`}
 	}
 	defer done()
-	client := &http.Client{Timeout: controlTimeout + 5*time.Second, Transport: &http.Transport{
+	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -139,25 +158,24 @@ func ask(ctx context.Context, c *config.Vault, method, path string, body, answer
 	var b bytes.Buffer
 	if body != nil {
 		if err := json.NewEncoder(&b).Encode(body); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, &b)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return &exitError{fmt.Errorf("asking node %s: %w", c.Name, errors.Unwrap(err)), exitTemporary, `is it running? "coffer-vault serve" runs it`}
+		return nil, &exitError{fmt.Errorf("asking node %s: %w", c.Name, errors.Unwrap(err)), exitTemporary, `is it running? "coffer-vault serve" runs it`}
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
 	}
 	defer resp.Body.Close()
-	d := json.NewDecoder(io.LimitReader(resp.Body, maxControl))
-	if resp.StatusCode == http.StatusOK {
-		return d.Decode(answer)
-	}
 	var f struct{ Error string }
-	if err := d.Decode(&f); err != nil {
-		return fmt.Errorf("node %s answers %s", c.Name, resp.Status)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxControl)).Decode(&f); err != nil {
+		return nil, fmt.Errorf("node %s answers %s", c.Name, resp.Status)
 	}
-	return &exitError{errors.New(f.Error), exitTemporary, `"coffer-vault status" shows the group; the leader changes it`}
+	return nil, &exitError{errors.New(f.Error), exitTemporary, `"coffer-vault status" shows the group; the leader changes it`}
 }

@@ -428,3 +428,58 @@ func TestTokens(t *testing.T) {
 		}
 	}
 }
+
+// A fleet that lost its replicated state begins again from a saved one; a disk
+// from before that is refused, as the HSM remembers the generation.
+func TestSnapshotCeremony(t *testing.T) {
+	f := newFleet(t, "--delays", "none")
+	f.leader()
+	c := f.client("anna")
+	key := [32]byte{7}
+	err := try(t, func(ctx context.Context) error {
+		_, err := c.Register(ctx, "correct horse", key)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("register: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "state")
+	must(t, "snapshot", "save", "--config", f.nodes[f.leader()].config, file)
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("file has mode %v (%v)", info.Mode(), err)
+	}
+	if _, _, code := command(t, "snapshot", "save", "--config", f.nodes["n1"].config, file); code != exitFailed {
+		t.Errorf("saving over a file: status %d", code)
+	}
+	if out := must(t, "snapshot", "inspect", file); !strings.Contains(out, "generation 0") {
+		t.Errorf("inspect prints %s", out)
+	}
+	raft := func(id string) string { return filepath.Join(filepath.Dir(f.nodes[id].config), id, "raft") }
+	for id, p := range f.nodes {
+		f.kill(id)
+		if _, errs, code := command(t, "snapshot", "restore", "--config", p.config, file); code != exitFailed || !strings.Contains(errs, "not empty") {
+			t.Errorf("restoring over a fleet: %d, %s", code, errs)
+		}
+		if err := os.Rename(raft(id), raft(id)+".old"); err != nil {
+			t.Fatal(err)
+		}
+		if out := must(t, "snapshot", "restore", "--config", p.config, file); !strings.Contains(out, "generation 1") {
+			t.Errorf("restore prints %s", out)
+		}
+	}
+	for id := range f.nodes {
+		f.start(id)
+	}
+	f.leader()
+	if got, err := f.guess(c, "correct horse"); err != nil || got != key {
+		t.Errorf("recovery after the restore: %v", err)
+	}
+	f.kill("n1")
+	if err := errors.Join(os.Rename(raft("n1"), raft("n1")+".new"), os.Rename(raft("n1")+".old", raft("n1"))); err != nil {
+		t.Fatal(err)
+	}
+	_, errs, code := command(t, "serve", "--config", f.nodes["n1"].config)
+	if code != exitFailed || !strings.Contains(errs, "rolled back") {
+		t.Errorf("an old disk runs: status %d, %s", code, errs)
+	}
+}

@@ -47,7 +47,7 @@ func (a *app) root() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&a.configFile, "config", file, "configuration file; $COFFER_VAULT_CONFIG")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
-	root.AddCommand(a.initCommand(), a.serveCommand(), a.statusCommand(), a.clusterCommand(),
+	root.AddCommand(a.initCommand(), a.serveCommand(), a.statusCommand(), a.clusterCommand(), a.snapshotCommand(),
 		a.fleetCommand(), a.hsmCommand(), a.tokenCommand())
 	return root
 }

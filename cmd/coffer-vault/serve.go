@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"coffer"
+	"coffer/hsm"
 	"coffer/internal/config"
 	"coffer/internal/telemetry"
 	"coffer/raftstore"
@@ -99,7 +100,7 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 	if err != nil {
 		return hinted(fmt.Errorf("listening for clients: %w", err), "listen is in use, or not this machine's")
 	}
-	n := &node{c: c, log: log, store: store, server: server, health: new(telemetry.Health), notify: telemetry.NewNotifier(log)}
+	n := &node{c: c, log: log, store: store, server: server, token: token, health: new(telemetry.Health), notify: telemetry.NewNotifier(log)}
 	watched, err := n.watched(reg)
 	if err != nil {
 		clients.Close()
@@ -123,6 +124,7 @@ type node struct {
 	log    *zap.Logger
 	store  *raftstore.Store
 	server *vault.Server
+	token  *hsm.Token
 	health *telemetry.Health
 	notify *telemetry.Notifier
 }
@@ -143,6 +145,10 @@ func (n *node) run(ctx context.Context, parts []func(context.Context) error) err
 	case err := <-ended:
 		return storeEnded(err)
 	case <-n.store.Ready():
+	}
+	if err := n.checkGeneration(ctx); err != nil {
+		stopStore()
+		return errors.Join(err, <-ended)
 	}
 	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopParts()
@@ -170,6 +176,26 @@ func (n *node) run(ctx context.Context, parts []func(context.Context) error) err
 	err = g.Wait()
 	stopStore()
 	return errors.Join(err, <-ended)
+}
+
+// checkGeneration holds the state to the generation that the HSM remembers: a
+// disk from before the fleet was begun again from a backup must not run.
+func (n *node) checkGeneration(ctx context.Context) error {
+	have, err := n.store.Generation()
+	if err != nil {
+		return err
+	}
+	known, err := n.token.Generation(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading the generation in the HSM: %w", err)
+	case have < known:
+		return hinted(fmt.Errorf("state is of generation %d, and the HSM has seen %d: %w", have, known, raftstore.ErrRolledBack), "this disk is from before the fleet was restored; restore the newer backup")
+	case have > known:
+		n.log.Info("fleet has begun again from a backup", zap.Uint64("generation", have))
+		return n.token.SetGeneration(ctx, have)
+	}
+	return nil
 }
 
 func storeEnded(err error) error {

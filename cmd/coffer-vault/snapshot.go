@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"coffer/internal/durable"
+	"coffer/raftstore"
+)
+
+func (a *app) snapshotCommand() *cobra.Command {
+	return group("snapshot", "Copies of the replicated state, for the day when the fleet is lost",
+		&cobra.Command{Use: "save FILE", Short: "Have the running node write its state to a new file", Args: one("the file to write"),
+			RunE: func(cmd *cobra.Command, args []string) error { return a.saveSnapshot(cmd.Context(), args[0]) }},
+		&cobra.Command{Use: "inspect FILE", Short: "Read a file whole and say what it holds", Args: one("the file"),
+			RunE: func(_ *cobra.Command, args []string) error { return a.inspectSnapshot(args[0]) }},
+		&cobra.Command{Use: "restore FILE", Short: "Begin the fleet of the manifest again from a file, on this node", Args: one("the file"),
+			Long: "Restore puts the state into this node's folder, which must hold no raft state. Every node of the\n" +
+				"manifest must restore the same file before any is started. The new fleet is of the next generation:\n" +
+				"each node's HSM remembers it and runs no older disk. What was counted after the file was written is\n" +
+				"not in it; the nodes' own ledgers still hold it, and refuse what they have seen spent.",
+			RunE: func(_ *cobra.Command, args []string) error { return a.restoreSnapshot(args[0]) }})
+}
+
+func (a *app) saveSnapshot(ctx context.Context, file string) (err error) {
+	c, err := a.load()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(file); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s exists already", file)
+	}
+	body, err := request(ctx, c, http.MethodGet, "/backup", nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	f, err := os.CreateTemp(filepath.Dir(file), ".snapshot-") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = io.Copy(f, body)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", file, err)
+	}
+	if err := os.Link(f.Name(), file); err != nil { // unlike a rename, it replaces nothing
+		return err
+	}
+	if err := durable.SyncDir(filepath.Dir(file)); err != nil {
+		return err
+	}
+	return a.inspectSnapshot(file)
+}
+
+func (a *app) inspectSnapshot(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := raftstore.CheckBackup(f, "")
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return a.printBackup(info)
+}
+
+func (a *app) printBackup(info raftstore.BackupInfo) error {
+	if a.json {
+		return a.printJSON(info)
+	}
+	fmt.Fprintf(a.out, "state up to entry %d of term %d, generation %d, written by %s on %s\n",
+		info.Index, info.Term, info.Generation, info.Node, info.Time.Format("2006-01-02 15:04:05 MST"))
+	return nil
+}
+
+func (a *app) restoreSnapshot(file string) error {
+	c, err := a.load()
+	if err != nil {
+		return err
+	}
+	_, _, m, err := loadManifest(c)
+	if err != nil {
+		return err
+	}
+	cert, err := loadCertificate(c.Dir)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := raftstore.Restore(raftstore.Config{
+		NodeID: c.Name, Dir: filepath.Join(c.Dir, "raft"), Peers: peers(m), Certificate: cert, Machine: new(machine),
+	}, f)
+	if err != nil {
+		return hinted(fmt.Errorf("%s: %w", file, err), "an existing fleet is not overwritten: move its raft folder away on every node first")
+	}
+	return a.printBackup(info)
+}
