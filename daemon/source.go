@@ -44,6 +44,10 @@ func newSource(d *Daemon, c Source) *source {
 		}
 	}
 	s.ignore.add(c.Exclude)
+	s.watch.Mode = "starting"
+	if c.ScanOnly {
+		s.watch.Mode = "off"
+	}
 	return s
 }
 
@@ -71,9 +75,6 @@ func (s *source) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := newWatcher(s)
-	s.mu.Lock()
-	s.watch.Mode = "off"
-	s.mu.Unlock()
 	if !s.c.ScanOnly {
 		w.sync() // before the first scan, so that nothing falls between the two
 		watching.Go(func() { w.run(ctx) })

@@ -28,7 +28,7 @@ type SourceStatus struct {
 	Path string `json:"path"`
 
 	// State is "running", "locked", "paused", "retrying" (the last run failed),
-	// "waiting" (changes are there and not yet quiet) or "idle".
+	// "waiting" (changes are not yet quiet, or a scan is due) or "idle".
 	State        string           `json:"state"`
 	PendingSince time.Time        `json:"pending_since,omitzero"` // oldest change that is not upstream
 	Next         time.Time        `json:"next,omitzero"`          // when the next backup begins by itself
@@ -46,7 +46,7 @@ type SourceStatus struct {
 // WatchStatus says how well a source is watched. Whatever it says, the source
 // is scanned at its interval.
 type WatchStatus struct {
-	Mode        string `json:"mode"`            // "watching", "limited" (the watch limit is reached), "failed" or "off"
+	Mode        string `json:"mode"`            // "starting", "watching", "limited" (the watch limit is reached), "failed" or "off"
 	Directories int    `json:"directories"`     // watched
 	Error       string `json:"error,omitempty"` // why it is limited or failed, and what to do
 }
@@ -124,7 +124,7 @@ func (s *source) status(now time.Time, locked, paused bool) SourceStatus {
 		st.State = "paused"
 	case s.record.Failures > 0:
 		st.State = "retrying"
-	case !s.first.IsZero():
+	case !s.first.IsZero(), wait <= 0:
 		st.State = "waiting"
 	}
 	return st
