@@ -301,8 +301,6 @@ type site struct {
 	addr   string
 }
 
-const gatewaySecret = "canary-gateway-secret"
-
 func newSite(t *testing.T, log *zap.Logger) *site {
 	t.Helper()
 	s := &site{daemon: newDaemon(), repo: newRepo()}
