@@ -102,13 +102,21 @@ func TestWornEpochIsRenewed(t *testing.T) {
 			}
 		}
 		synctest.Wait()
+		full := 0 // a slow node may miss an attempt that two others have answered
 		for _, n := range f.nodes {
-			if d := n.hsm.distinct(); d != 1+5 {
-				t.Errorf("node %s evaluated %d elements with one key, want 6", n.id, d)
+			d := n.hsm.distinct()
+			if d > 1+5 {
+				t.Errorf("node %s evaluated %d elements with one key, want at most 6", n.id, d)
+			}
+			if d == 1+5 {
+				full++
 			}
 			if k := n.keyFilesLeft(); k != 1 {
 				t.Errorf("node %s has %d keys, want 1", n.id, k)
 			}
+		}
+		if full == 0 {
+			t.Error("no node evaluated the 6 elements of half a life")
 		}
 		for range 9 { // of ten, one is left for the owner
 			f.wrong(c, "wrong")
