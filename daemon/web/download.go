@@ -40,7 +40,7 @@ func attachment(name string) string {
 		}
 		return c
 	}, name)
-	return fmt.Sprintf(`attachment; filename="%s"; filename*=UTF-8''%s`, plain, url.PathEscape(name))
+	return fmt.Sprintf(`attachment; filename="%s"; filename*=UTF-8''%s`, plain, strings.ReplaceAll(url.QueryEscape(name), "+", "%20"))
 }
 
 // downloadFile sends a file; ranges too, so that a cut download goes on.
