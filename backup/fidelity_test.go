@@ -179,6 +179,7 @@ func TestOrdinaryUser(t *testing.T) {
 		must(t, os.Chmod(filepath.Join(f.src, "secret"), 0o600))
 		must(t, os.Chmod(filepath.Join(f.src, "closed"), 0o700))
 		must(t, os.Chmod(filepath.Join(f.src, "foreign"), 0o4755))
+		f.settle()
 		bin := filepath.Join(dir, "test")
 		must(t, copyFile(bin, os.Args[0]))
 		cmd := exec.Command(bin, "-test.run=^TestOrdinaryUser$")
@@ -199,6 +200,7 @@ func TestOrdinaryUser(t *testing.T) {
 		f.write("foreign", nil)
 		must(t, os.Chmod(filepath.Join(f.src, "secret"), 0))
 		must(t, os.Chmod(filepath.Join(f.src, "closed"), 0))
+		f.settle()
 	}
 	s, rep := f.backup()
 	if len(rep.Failed) != 2 || !s.Partial || rep.Files != 2 {

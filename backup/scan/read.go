@@ -29,7 +29,7 @@ type reader struct {
 
 func (n *run) newReader() *reader {
 	cut := n.st.Cutter()
-	return &reader{run: n, cut: cut, window: make([]byte, 0, 2*cut.Params().Max)}
+	return &reader{run: n, cut: cut, window: make([]byte, 0, cut.Params().Max*3/2)}
 }
 
 // loop reads what is asked for. After an error it only releases what it gets.

@@ -222,7 +222,7 @@ func (s *Store) configure(raw []byte) error {
 	if f.Version != formatVersion {
 		return fmt.Errorf("version %d: %w", f.Version, ErrVersion)
 	}
-	if f.PackSize < 1<<10 || f.PackSize > pack.MaxPlain/2 || f.Segment < 1 || f.Segment > f.Max {
+	if f.PackSize < 1<<10 || f.PackSize > pack.MaxPlain/2 || f.Segment < 1 || f.Segment > f.Max || f.Max > f.PackSize {
 		return fmt.Errorf("sizes of pack or segment: %w", ErrCorrupt)
 	}
 	cutter, err := chunk.NewCutter(f.params(), f.Secret)

@@ -34,14 +34,14 @@ type Done interface{ ChunkDone() error }
 
 // Writer puts chunks into packs and packs into the bucket. Data flows through
 // Submit, a worker on each core, the open pack, a sender. Its memory is bounded:
-// one pack more than there are senders, and the buffers of jobs.
+// a pack for each sender, the open one among them, and the buffers of jobs.
 type Writer struct {
 	s   *Store
 	dry bool
 
 	jobs    chan *Job
 	full    chan *openPack
-	free    chan []byte // buffers of packs: taking one is what bounds memory
+	free    chan *region // buffers of packs: taking one is what bounds memory
 	workers sync.WaitGroup
 	senders sync.WaitGroup
 	ctx     context.Context // ends, with the cause, when a worker or a sender fails
@@ -63,8 +63,8 @@ type Writer struct {
 // stored. stored, if not nil, is told of each pack that has become durable.
 func (s *Store) NewWriter(ctx context.Context, dry bool, stored func(*pack.Record)) *Writer {
 	w := &Writer{s: s, dry: dry, stored: stored, claims: make(map[chunk.ID]struct{}),
-		jobs: make(chan *Job, s.workers), full: make(chan *openPack), free: make(chan []byte, s.uploads+1)}
-	for range s.uploads + 1 {
+		jobs: make(chan *Job, s.workers), full: make(chan *openPack), free: make(chan *region, max(2, s.uploads))}
+	for range cap(w.free) {
 		w.free <- nil // made when first used
 	}
 	w.trees.z = pack.NewCompressor()
@@ -202,7 +202,7 @@ func (w *Writer) append(seg pack.Segment, body []byte) error {
 	for {
 		w.mu.Lock()
 		p := w.cur
-		if p != nil && (p.size == 0 || p.size+len(body) <= w.s.format.PackSize) {
+		if p != nil && p.room(w.s.format.PackSize, &seg, len(body)) {
 			err := p.add(seg, body)
 			w.mu.Unlock()
 			return err
@@ -229,7 +229,7 @@ func (w *Writer) open() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.cur != nil {
-		w.free <- p.out.b
+		w.free <- p.out
 		return nil
 	}
 	w.cur = p
@@ -273,17 +273,16 @@ func (w *Writer) flush() error {
 // send uploads packs.
 func (w *Writer) send() error {
 	for p := range w.full {
-		sealed, err := p.close(w.s.rawFormat)
-		if err != nil {
+		if err := p.close(w.s.rawFormat); err != nil {
 			return err
 		}
-		if err := w.s.putPack(w.ctx, p.record.Name, sealed); err != nil {
+		if err := w.s.putPack(w.ctx, p.record.Name, p.out); err != nil {
 			return err
 		}
-		w.uploaded.Add(int64(len(sealed)))
+		w.uploaded.Add(int64(len(p.out.b)))
 		w.packs.Add(1)
 		w.Landed(p.record)
-		w.free <- sealed
+		w.free <- p.out
 		if err := w.publish(indexEvery); err != nil {
 			return err
 		}
