@@ -43,7 +43,7 @@ func Group(k seal.Key, i int) string {
 	return hex.EncodeToString(raw[:])[i*groupSize : (i+1)*groupSize]
 }
 
-// ParseDigits reads what [Digits] wrote, as people type it: with blanks, line
+// ParseDigits reads what [Digits] or [Rows] wrote, as people type it: with blanks, line
 // ends, dashes and other marks, or none, in either case, the letter o for 0 and
 // l or i for 1. The error says what is wrong without repeating the digits.
 func ParseDigits(s string) (seal.Key, error) {
@@ -68,6 +68,12 @@ func ParseDigits(s string) (seal.Key, error) {
 			return seal.Key{}, fmt.Errorf("group %d: %q is not one of 0-9 and a-f", len(digits)/groupSize+1, r)
 		}
 		digits = append(digits, byte(r))
+	}
+	if len(digits) == digitCount+rowCount {
+		var err error
+		if digits, err = withoutChecks(digits); err != nil {
+			return seal.Key{}, err
+		}
 	}
 	if len(digits) != digitCount {
 		return seal.Key{}, fmt.Errorf("%d digits, not %d", len(digits), digitCount)

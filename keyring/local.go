@@ -99,8 +99,27 @@ func Save(dir string, p Profile, key seal.Key) error {
 	if err := durable.WriteFile(filepath.Join(dir, keyFile), []byte(Digits(key)+"\n"), 0o600); err != nil {
 		return fmt.Errorf("keeping the backup key: %w", err)
 	}
+	return SaveProfile(dir, p)
+}
+
+// SaveProfile replaces the copy of the store's profile in the state folder dir.
+func SaveProfile(dir string, p Profile) error {
 	if err := durable.WriteFile(filepath.Join(dir, profileFile), p.Encode(), 0o600); err != nil {
 		return fmt.Errorf("keeping the profile: %w", err)
+	}
+	return nil
+}
+
+// Forget removes the key, the profile and all else that [Save] and
+// [RememberPassword] wrote into dir, the key first. A credential is not its to remove.
+func Forget(dir string) error {
+	for _, name := range []string{keyFile, checkFile, profileFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forgetting the backup key: %w", err)
+		}
+	}
+	if err := durable.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forgetting the backup key: %w", err)
 	}
 	return nil
 }

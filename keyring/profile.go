@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +90,18 @@ func NewProfile(key seal.Key, host string, now time.Time, methods ...Method) Pro
 	return p
 }
 
+// WithMethod is p with a method that takes the place of the one of its kind, or
+// comes last. The keys must be those of the store.
+func (p Profile) WithMethod(keys *seal.Keys, m Method) (Profile, error) {
+	if err := p.Verify(keys); err != nil {
+		return Profile{}, err
+	}
+	p.Methods = slices.DeleteFunc(slices.Clone(p.Methods), func(o Method) bool { return o.Kind == m.Kind })
+	p.Methods = append(p.Methods, m)
+	p.MAC = hex.EncodeToString(p.mac(keys))
+	return p, nil
+}
+
 // mac is computed over the JSON of p without its MAC.
 func (p Profile) mac(keys *seal.Keys) []byte {
 	p.MAC = ""
@@ -155,6 +168,32 @@ func LoadProfile(ctx context.Context, b Bucket) (Profile, error) {
 		return Profile{}, fmt.Errorf("reading %s: %w", ProfileName, err)
 	}
 	return ParseProfile(raw)
+}
+
+// Replacer is a [Bucket] whose objects can be replaced.
+type Replacer interface {
+	Bucket
+	// Replace stores the object name in place of one whose content is old; if it
+	// is another one, it fails and leaves that.
+	Replace(ctx context.Context, name string, old, data []byte) error
+}
+
+// UpdateProfile puts a method into the profile of a store, where another machine
+// may do the same at that time, and returns the new profile. What is there must
+// be of the same store and as it was written.
+func UpdateProfile(ctx context.Context, b Replacer, keys *seal.Keys, m Method) (Profile, error) {
+	old, err := LoadProfile(ctx, b)
+	if err != nil {
+		return Profile{}, err
+	}
+	next, err := old.WithMethod(keys, m)
+	if err != nil {
+		return Profile{}, err
+	}
+	if err := b.Replace(ctx, ProfileName, old.Encode(), next.Encode()); err != nil {
+		return Profile{}, fmt.Errorf("writing %s: %w", ProfileName, err)
+	}
+	return next, nil
 }
 
 // CreateProfile makes the store p's own; [ErrStoreExists] if it has a profile

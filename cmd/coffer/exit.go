@@ -79,6 +79,8 @@ var statuses = []struct {
 	{daemon.ErrNoPage, exitFailed, "put listen = \"127.0.0.1:9921\" under [web] into the configuration and restart cofferd"},
 	{daemon.ErrNotRunning, exitFailed, `"systemctl --user start coffer" starts it, or "cofferd"`},
 	{daemon.ErrNotOwner, exitFailed, "run coffer as the user whom the daemon runs as"},
+	{keyring.ErrWrongPassword, exitWrongKey, `no attempt was spent: the vault was not asked; "coffer password change" sets a new one, without the old`},
+	{keyring.ErrNoCheck, exitFailed, `it does once the password was set or used here: "coffer password change" sets a new one, without the old`},
 	{keyring.ErrNoStore, exitNoStore, `"coffer setup" begins, "coffer recover" goes on with what an earlier machine stored`},
 	{keyring.ErrProfile, exitCorrupt, "somebody changed coffer.json in the store: do not trust that store before you know who"},
 	{keyring.ErrVersion, exitFailed, "use a newer coffer"},

@@ -28,6 +28,18 @@ type protection struct {
 	roots        []string
 	account      string
 	tokenFile    string
+
+	// typed gives the password that protected or opened the key in this run, for
+	// keyring.RememberPassword; nil: none did. A function is not printed.
+	typed func() string
+}
+
+// remember notes the password of this run on a machine that has the key.
+func (p *protection) remember(stateDir string, keys *seal.Keys) error {
+	if p.typed == nil {
+		return nil
+	}
+	return keyring.RememberPassword(stateDir, keys, p.typed())
 }
 
 func (p *protection) flags(cmd *cobra.Command, digits string) {
@@ -186,6 +198,7 @@ func (a *app) protectByPassword(ctx context.Context, v config.VaultClient, u *co
 	if err != nil {
 		return keyring.Method{}, err
 	}
+	p.typed = func() string { return password }
 	a.say("The vault %q keeps the key: after %d wrong guesses in a row it destroys it.", c.Manifest().Name, r.Left)
 	for _, id := range r.Degraded {
 		a.say("coffer: note: node %s of the vault takes no part; run setup again when it is up", id)

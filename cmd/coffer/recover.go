@@ -65,9 +65,12 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) e
 		return err
 	}
 	if !known {
-		return a.establish(ctx, b, profile, key, written, u)
+		return a.establish(ctx, b, profile, key, written, u, p)
 	}
 	if err := keyring.Save(u.StateDir, profile, key); err != nil {
+		return err
+	}
+	if err := p.remember(u.StateDir, key.Keys(profile.Store)); err != nil {
 		return err
 	}
 	if err := unlockDaemon(ctx, u, key); err != nil {
@@ -168,6 +171,7 @@ func (a *app) keyByPassword(ctx context.Context, profile keyring.Profile, v conf
 		if err != nil {
 			return seal.Key{}, fmt.Errorf("reading the password: %w", err)
 		}
+		p.typed = func() string { return password }
 		return keyring.Recover(ctx, c, profile, password)
 	}
 	if !a.interactive() {
@@ -181,6 +185,7 @@ func (a *app) keyByPassword(ctx context.Context, profile keyring.Profile, v conf
 		if err != nil {
 			return seal.Key{}, err
 		}
+		p.typed = func() string { return password }
 		key, err := keyring.Recover(ctx, c, profile, password)
 		var wrong *vault.WrongPassword
 		if errors.As(err, &wrong) && wrong.Left > 0 && wrong.RetryAfter == 0 {

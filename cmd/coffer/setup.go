@@ -138,7 +138,7 @@ func (a *app) setup(cmd *cobra.Command, w *where, m *machine, p *protection) err
 	if err := keyring.CreateProfile(ctx, profileBucket{b}, profile); err != nil {
 		return err
 	}
-	return a.establish(ctx, b, profile, key, written, u)
+	return a.establish(ctx, b, profile, key, written, u, p)
 }
 
 // protect has the owner keep the key, in each way that the flags ask for.
@@ -188,7 +188,7 @@ func (a *app) unused(u *config.User) error {
 
 // establish writes what a machine with a key has: the key, the repository if it
 // is not there, access keys, and the configuration last, which makes it valid.
-func (a *app) establish(ctx context.Context, b upstream.Bucket, p keyring.Profile, key seal.Key, written, u *config.User) error {
+func (a *app) establish(ctx context.Context, b upstream.Bucket, p keyring.Profile, key seal.Key, written, u *config.User, by *protection) error {
 	ring := keyring.NewRing(p)
 	if err := ring.Unlock(ctx, key.Bytes()); err != nil {
 		return err
@@ -197,6 +197,9 @@ func (a *app) establish(ctx context.Context, b upstream.Bucket, p keyring.Profil
 		return err
 	}
 	if err := keyring.Save(u.StateDir, p, key); err != nil {
+		return err
+	}
+	if err := by.remember(u.StateDir, key.Keys(p.Store)); err != nil {
 		return err
 	}
 	if err := keepS3Keys(&written.Upstreams[0], u.StateDir); err != nil {

@@ -92,6 +92,27 @@ func (p profileBucket) Create(ctx context.Context, name string, data []byte) err
 	return err
 }
 
+// Replace implements [keyring.Replacer].
+func (p profileBucket) Replace(ctx context.Context, name string, old, data []byte) error {
+	r, info, err := p.b.Get(ctx, name, 0, int64(len(old))+1)
+	if err != nil {
+		return err
+	}
+	there, err := io.ReadAll(io.LimitReader(r, int64(len(old))+1))
+	if err := errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	if bytes.Equal(there, old) {
+		_, err = p.b.Put(ctx, name, bytes.NewReader(data), int64(len(data)), upstream.PutOptions{IfMatch: info.ETag})
+	} else {
+		err = upstream.ErrExists
+	}
+	if errors.Is(err, upstream.ErrExists) {
+		err = hint(fmt.Errorf("another machine changed it at the same time: %w", err), "try again")
+	}
+	return err
+}
+
 // initRepo makes the repository, or finds that it is there.
 func initRepo(ctx context.Context, b upstream.Bucket, ring *keyring.Ring) error {
 	keys, err := ring.Keys()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -92,24 +93,34 @@ func (a *app) ask(ctx context.Context, prompt string) (string, error) {
 
 // askSecret reads a line that is not shown.
 func (a *app) askSecret(ctx context.Context, prompt string) (string, error) {
-	fmt.Fprint(a.err, prompt)
-	defer fmt.Fprintln(a.err)
 	fd := int(a.in.Fd())
 	before, err := term.GetState(fd)
+	if err == nil {
+		err = hush(fd) // before the prompt: who types at once is not to see it
+	}
 	if err != nil {
 		return "", fmt.Errorf("reading from the terminal: %w", err)
 	}
+	fmt.Fprint(a.err, prompt)
+	defer fmt.Fprintln(a.err)
 	s, err := a.wait(ctx, func() (string, error) {
 		b, err := term.ReadPassword(fd)
 		return string(b), err
 	})
-	if ctx.Err() != nil { // the reader is still there, and the terminal silent
-		err = errors.Join(err, term.Restore(fd, before))
-	}
-	if err != nil {
+	if err := errors.Join(err, term.Restore(fd, before)); err != nil {
 		return "", fmt.Errorf("reading from the terminal: %w", err)
 	}
 	return s, nil
+}
+
+// hush keeps the terminal from showing what is typed.
+func hush(fd int) error {
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	t.Lflag &^= unix.ECHO
+	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
 }
 
 // wait returns what read does, or when ctx ends; the reader is left to the end

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"coffer/internal/config"
+	"coffer/keyring"
+	"coffer/seal"
+)
+
+func (a *app) passwordCommand() *cobra.Command {
+	cmd := a.group("password", "Change the password, or try whether you remember it")
+	var file string
+	change := &cobra.Command{
+		Use: "change", Short: "Set a new password",
+		Long: "change puts the backup key behind a new password in the vault. A machine that has the key needs no old\n" +
+			"password. Nothing is encrypted anew, and the 64 digits stay the same.",
+		Args: atMost(0, "password change takes flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.passwordChange(cmd.Context(), file) },
+	}
+	verify := &cobra.Command{
+		Use: "verify", Short: "Try whether you remember the password; that spends no attempt",
+		Long: "verify compares a password with what this machine noted when it was last set or used here. The vault is\n" +
+			"not asked.",
+		Args: atMost(0, "password verify takes flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.passwordVerify(cmd.Context(), file) },
+	}
+	for _, c := range []*cobra.Command{change, verify} {
+		c.Flags().StringVar(&file, "password-file", "", "file with the password; - is standard input, none asks on the terminal")
+	}
+	cmd.AddCommand(change, verify)
+	return cmd
+}
+
+// unlocked loads the configuration and the ring, whose key must be there.
+func (a *app) unlocked() (*config.User, *keyring.Ring, seal.Key, error) {
+	u, err := a.load()
+	if err != nil {
+		return nil, nil, seal.Key{}, err
+	}
+	ring, err := keyring.Load(u.StateDir)
+	if err != nil {
+		return nil, nil, seal.Key{}, err
+	}
+	key, err := ring.Key()
+	return u, ring, key, err
+}
+
+func (a *app) passwordChange(ctx context.Context, file string) error {
+	u, ring, key, err := a.unlocked()
+	if err != nil {
+		return err
+	}
+	if u.Vault.Fleet == "" {
+		return hint(errors.New("no vault is configured, so there is no password"), `the 64 digits keep the key: "coffer recovery sheet" prints them`)
+	}
+	c, err := a.openVault(u.Vault, u.StateDir)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	a.say("This machine holds the backup key: the old password is not needed.")
+	personal := []string{u.Vault.Account, u.Host, os.Getenv("USER")}
+	password, err := a.newPassword(ctx, file, personal)
+	if err != nil {
+		return err
+	}
+	r, err := keyring.Protect(ctx, c, password, key, personal...)
+	if err != nil {
+		return err
+	}
+	keys := key.Keys(ring.Profile().Store)
+	if err := keyring.RememberPassword(u.StateDir, keys, password); err != nil {
+		return err
+	}
+	m := keyring.Method{Kind: keyring.MethodPassword, Since: time.Now().UTC().Truncate(time.Second), Fleet: c.Manifest().Name}
+	if err := a.updateProfile(ctx, u, keys, m); err != nil {
+		return hint(fmt.Errorf("the new password is in force, but the store does not say so yet: %w", err), `"coffer password change" again, with the same one, makes it good`)
+	}
+	if a.json {
+		return a.printJSON(map[string]any{"attempts_left": r.Left, "degraded": append([]string{}, r.Degraded...)})
+	}
+	a.say("The new password is in force; the old one opens nothing any more. After %d wrong guesses in a row the vault destroys its key.", r.Left)
+	for _, id := range r.Degraded {
+		a.say("coffer: note: node %s of the vault takes no part; change again when it is up", id)
+	}
+	return nil
+}
+
+// updateProfile writes how the key is kept into the store and this machine's copy.
+func (a *app) updateProfile(ctx context.Context, u *config.User, keys *seal.Keys, m keyring.Method) error {
+	b, err := a.openStore(ctx, u)
+	if err != nil {
+		return err
+	}
+	p, err := keyring.UpdateProfile(ctx, profileBucket{b}, keys, m)
+	if err != nil {
+		return err
+	}
+	return keyring.SaveProfile(u.StateDir, p)
+}
+
+func (a *app) passwordVerify(ctx context.Context, file string) error {
+	u, ring, key, err := a.unlocked()
+	if err != nil {
+		return err
+	}
+	var password string
+	switch {
+	case file != "":
+		password, err = readSecret(a.in, file)
+	case a.interactive():
+		password, err = a.askSecret(ctx, "Password (tried on this machine only): ")
+	default:
+		err = usagef("missing --password-file, and there is no terminal to ask on")
+	}
+	if err != nil {
+		return fmt.Errorf("reading the password: %w", err)
+	}
+	if err := keyring.VerifyPassword(u.StateDir, key.Keys(ring.Profile().Store), password); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(map[string]bool{"ok": true, "counted": false})
+	}
+	a.say("That is the password. No attempt was spent.")
+	return nil
+}
