@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -ldflags '-s -w'
 
 # what tests and demo run beside Go and gcc
 DEMO_PACKAGES := softhsm2
-TEST_PACKAGES := $(DEMO_PACKAGES) acl attr awscli fish fuse3 mandoc poppler-utils python3-boto3 rclone s3cmd s3fs zbar-tools zsh
+TEST_PACKAGES := $(DEMO_PACKAGES) acl attr awscli chromium fish fuse3 mandoc poppler-utils python3-boto3 rclone s3cmd s3fs zbar-tools zsh
 
 unexport AWS_CA_BUNDLE
 

@@ -151,7 +151,7 @@ type frame struct {
 }
 
 func (p place) frame() frame {
-	f := frame{Snapshot: viewSnapshot(p.snapshot, time.Now()), Path: p.path, Name: "/", Search: "/snapshots/" + p.snapshot.ID + "/search"}
+	f := frame{Snapshot: viewSnapshot(p.snapshot, time.Now()), Path: p.path, Name: printable(p.snapshot.Source), Search: "/snapshots/" + p.snapshot.ID + "/search"}
 	f.Crumbs = []link{{p.to("", "/"), printable(p.snapshot.Source), ""}}
 	at := ""
 	for part := range strings.SplitSeq(strings.Trim(p.path, "/"), "/") {
