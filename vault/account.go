@@ -3,6 +3,7 @@ package vault
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -12,7 +13,7 @@ import (
 type account struct {
 	Version  uint8         `cbor:"1,keyasint"`
 	Seq      uint64        `cbor:"2,keyasint"` // number of the last attempt
-	Restored uint64        `cbor:"3,keyasint"` // attempts up to this number no longer count
+	Restored uint64        `cbor:"3,keyasint"` // attempts up to this number no longer count; of those above it, Attempts
 	Budget   uint8         `cbor:"4,keyasint"`
 	Refilled int64         `cbor:"5,keyasint"` // Unix ms of the last refill without proof, or of the first registration
 	Last     int64         `cbor:"6,keyasint"` // Unix ms of the last attempt
@@ -67,7 +68,7 @@ type disable struct {
 const stagedLife = 24 * time.Hour
 
 // used is how many attempts count against the budget.
-func (a *account) used() int { return int(a.Seq - a.Restored) }
+func (a *account) used() int { return len(a.Attempts) }
 
 func (a *account) left() int { return max(0, int(a.Budget)-a.used()) }
 
@@ -79,6 +80,15 @@ func (a *account) registration(e Epoch) *registration {
 		}
 	}
 	return nil
+}
+
+// senior is the registration whose key speaks for the account: while a former one
+// lives, the current one has its place by the token alone, and speaks for itself.
+func (a *account) senior() *registration {
+	if a.Former != nil {
+		return a.Former
+	}
+	return a.Current
 }
 
 // policy is that of the current epoch.
@@ -99,6 +109,11 @@ func (a *account) restore(seq uint64) {
 		}
 	}
 	a.Attempts = kept
+}
+
+// forgive makes an epoch's own attempts up to seq count no longer.
+func (a *account) forgive(e Epoch, seq uint64) {
+	a.Attempts = slices.DeleteFunc(a.Attempts, func(t attempt) bool { return t.Epoch == e && t.Seq <= seq })
 }
 
 // due returns when something happens to the account by time alone, as Unix ms,

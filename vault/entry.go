@@ -39,12 +39,12 @@ type entry struct {
 	Proof   [32]byte  `cbor:"11,keyasint"` // of a commit: key that verifies proofs
 	Hash    [32]byte  `cbor:"12,keyasint"` // of a commit: of the record
 	Policy  *Policy   `cbor:"13,keyasint"` // of a commit
-	How     how       `cbor:"14,keyasint"` // of a commit
+	How     how       `cbor:"14,keyasint"` // of a commit, or proof
 	Sig     []byte    `cbor:"15,keyasint"` // that authorised it, for an audit
 	Node    string    `cbor:"16,keyasint"`
 }
 
-// how says by what right an epoch became current.
+// how says by what right an epoch became current, or a proof forgives.
 type how uint8
 
 const (
@@ -52,6 +52,10 @@ const (
 	howProven how = 2 // signed by the epoch before
 	howToken  how = 3 // by the account token alone
 	howRefill how = 4 // likewise, and the time for a refill had come
+
+	// howOwn is of a proof: by the key of an epoch that has its place by the token
+	// while the former one lives. It forgives that epoch's attempts only.
+	howOwn how = 5
 )
 
 // frame returns size and body.

@@ -124,7 +124,7 @@ func (s *Server) right(t *tally, sn snapshot, r *registration, h *Header) (how, 
 	if t.current == (Epoch{}) {
 		return howFirst, !t.gone || h.Again
 	}
-	if before := t.epochs[r.Before]; before != nil && before.committed && len(r.Old) != 0 &&
+	if before := t.epochs[r.Before]; before != nil && before.committed && r.Before == t.senior() && len(r.Old) != 0 &&
 		verify(before.proof, succeedMessage(r.Record), r.Old) {
 		return howProven, true
 	}
@@ -144,15 +144,21 @@ func (s *Server) followProof(ctx context.Context, sn snapshot) error {
 		return nil
 	}
 	ep := t.epochs[p.Epoch]
-	if ep == nil || !ep.committed {
+	if ep == nil || !ep.committed || p.Seq <= ep.proved {
 		return nil
 	}
 	if p.UID != sn.uid || !verify(ep.proof, proveMessage(p, ep.hash), p.Sig[:]) {
 		return s.unauthorised("proof")
 	}
-	err := s.ledger.append(ctx, &entry{
+	e := &entry{
 		Kind: entryProve, UID: sn.uid, Epoch: p.Epoch, Own: s.now(), Feed: sn.feed, Seq: p.Seq, ID: p.ID, Sig: p.Sig[:],
-	})
+	}
+	// By both: the grace may end a little earlier by one clock than by the other, and
+	// what this node restored and the state did not would look like a rollback.
+	if p.Epoch != t.senior() || sn.a.Restored < p.Seq {
+		e.How = howOwn
+	}
+	err := s.ledger.append(ctx, e)
 	if err == nil {
 		s.audit("a proof is accepted", sn, t)
 	}
@@ -276,7 +282,7 @@ func (s *Server) over(sn snapshot, t *tally) int64 {
 	if d == nil || sn.a.Gone == 0 {
 		return at
 	}
-	if ep := t.epochs[d.Epoch]; ep != nil && ep.committed && len(d.Sig) != 0 {
+	if ep := t.epochs[d.Epoch]; ep != nil && ep.committed && d.Epoch == t.senior() && len(d.Sig) != 0 {
 		b := &DisableBody{UID: sn.uid, Epoch: d.Epoch, Sig: d.Sig}
 		if verify(ep.proof, disableMessage(b, ep.hash), d.Sig) {
 			return 0

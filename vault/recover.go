@@ -34,6 +34,7 @@ type recovered struct {
 	record  []byte
 	seq     uint64
 	used    uint32 // attempts in the life of the epoch, if it is the current one
+	senior  bool   // the epoch's key speaks for the account: no former one lives beside it
 }
 
 // recover tries the password on the current record, and on the former one while
@@ -46,11 +47,13 @@ func (c *Client) recover(ctx context.Context, password string) (*recovered, erro
 	}
 	got, err := c.guess(ctx, password, rec.current)
 	if err == nil {
-		got.used = rec.used + 1
+		got.used, got.senior = rec.used+1, len(rec.former) == 0
 	}
 	var wrong *WrongPassword
 	if errors.As(err, &wrong) && len(rec.former) != 0 && wrong.Left > 0 && wrong.RetryAfter == 0 {
-		return c.guess(ctx, password, rec.former)
+		if got, err = c.guess(ctx, password, rec.former); err == nil {
+			got.senior = true
+		}
 	}
 	return got, err
 }
@@ -348,7 +351,7 @@ func (c *Client) prove(ctx context.Context, got *recovered, b *AttemptBody) {
 // falls later has to tell. The key is recovered already: a failure is no error.
 func (c *Client) renew(ctx context.Context, password string, got *recovered) {
 	_, h, err := parseRecord(got.record)
-	if err != nil || got.used < (h.Policy.Lifetime+1)/2 {
+	if err != nil || !got.senior || got.used < (h.Policy.Lifetime+1)/2 {
 		return
 	}
 	if err = c.resume(ctx); err == nil {

@@ -22,6 +22,8 @@ type Registration struct {
 // Register stores key under password. If the account has a key already: with
 // the old password, which costs an attempt, the old record is destroyed at once;
 // without, both live on for the policy's grace, and the budget is not refilled.
+// So it is with the password of a record that came about like that itself, while
+// the one before lives.
 // After an error it may be called again with the same arguments. It fails with
 // [ErrDestroyed] if the account was destroyed before: see [Client.RegisterAgain].
 func (c *Client) Register(ctx context.Context, password string, key [32]byte, old ...string) (Registration, error) {
@@ -45,7 +47,9 @@ func (c *Client) register(ctx context.Context, password string, key [32]byte, ag
 		if err != nil {
 			return Registration{}, fmt.Errorf("proving the old password: %w", err)
 		}
-		signing = got.signing
+		if got.senior {
+			signing = got.signing
+		}
 	}
 	return c.replace(ctx, password, key, again, signing)
 }

@@ -51,11 +51,11 @@ func (a *account) commit(b *CommitBody, c *Command) Code {
 		a.Gone, a.Disable = 0, nil
 		a.fill(h.Policy.Budget, c.Time)
 	case len(b.Old) != 0:
-		old, _, err := parseRecord(a.Current.Record)
+		old, _, err := parseRecord(a.senior().Record)
 		if err != nil || !verify(old.Public, succeedMessage(b.Record), b.Old) {
 			return CodeSignature
 		}
-		next.Before = a.Current.Epoch
+		next.Before = a.senior().Epoch
 		a.Former, a.Until = nil, 0
 		a.Disable = nil
 		a.fill(h.Policy.Budget, c.Time)

@@ -105,7 +105,8 @@ func (c *Client) tell(st *Status, agreed []*Answer) {
 }
 
 // Disable destroys the key in the vault: at once with the password (which costs
-// an attempt), without it after the policy's delay.
+// an attempt), without it after the policy's delay. The password of a record that
+// replaced another without proof does not make it quicker within the grace.
 func (c *Client) Disable(ctx context.Context, password ...string) error {
 	b := &DisableBody{UID: c.uid}
 	if len(password) > 0 {

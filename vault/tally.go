@@ -1,6 +1,9 @@
 package vault
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // tally is what the ledger knows of one account. It changes only by entries, so
 // that a restart finds it as it was. Fields are written under ledger.mu by an
@@ -40,6 +43,7 @@ type epochTally struct {
 	hash      [32]byte
 	policy    Policy
 	used      uint32
+	proved    uint64 // attempt of its newest proof
 }
 
 // apply takes an entry into the index. The caller holds mu, or is alone.
@@ -71,6 +75,13 @@ func (l *ledger) apply(e *entry) {
 		}
 	case entryProve:
 		t.seq = max(t.seq, e.Seq)
+		if ep != nil {
+			ep.proved = max(ep.proved, e.Seq)
+		}
+		if e.How == howOwn {
+			t.forgive(e.Epoch, e.Seq)
+			break
+		}
 		t.restore(e.Seq)
 		t.disabled = 0
 	case entryDisable:
@@ -137,6 +148,14 @@ func (l *ledger) end(uid UID, t *tally, e Epoch) {
 // used is how many attempts count against the budget.
 func (t *tally) used() int { return len(t.spends) }
 
+// senior is the epoch whose key speaks for the account, see [account.senior].
+func (t *tally) senior() Epoch {
+	if t.former != (Epoch{}) {
+		return t.former
+	}
+	return t.current
+}
+
 // policy is that of the current epoch.
 func (t *tally) policy() Policy {
 	if ep := t.epochs[t.current]; ep != nil && ep.committed {
@@ -154,6 +173,11 @@ func (t *tally) restore(seq uint64) {
 		}
 	}
 	t.spends = kept
+}
+
+// forgive makes an epoch's own attempts up to seq count no longer.
+func (t *tally) forgive(e Epoch, seq uint64) {
+	t.spends = slices.DeleteFunc(slices.Clone(t.spends), func(s spend) bool { return s.epoch == e && s.seq <= seq })
 }
 
 // spent returns the attempt with that number and the one before it.
