@@ -31,6 +31,10 @@ type backend interface {
 type pebbleStore struct {
 	db *pebble.DB
 
+	// writing is held through StoreLogs and DeleteRange: raft cuts the beginning
+	// on another goroutine than it appends on.
+	writing sync.Mutex
+
 	// first and last are the ends of the log, 0 when it is empty. They change
 	// after the batch is durable, never before.
 	mu          sync.Mutex
@@ -129,6 +133,8 @@ func (s *pebbleStore) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
 	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	first, last, err := s.extended(logs)
 	if err != nil {
 		return err
@@ -179,6 +185,8 @@ func (s *pebbleStore) extended(logs []*raft.Log) (first, last uint64, err error)
 
 // DeleteRange removes entries from the beginning or the end of the log.
 func (s *pebbleStore) DeleteRange(from, to uint64) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
 	first, last := s.first, s.last
 	s.mu.Unlock()

@@ -169,3 +169,44 @@ func TestLogStoreRefusesDamage(t *testing.T) {
 		t.Errorf("deleting from an empty log: %v", err)
 	}
 }
+
+// Raft cuts the beginning while it appends: neither may undo the other's ends.
+func TestLogStoreCutsWhileItGrows(t *testing.T) {
+	t.Parallel()
+	s, err := openPebbleStore(vfs.NewMem(), "log", pebbleLog{testLog(t, "log"), func(err error) { t.Error(err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const n = 2000
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := uint64(1); i <= n; i++ {
+			if err := s.StoreLog(&raft.Log{Index: i, Term: 1}); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	var cut uint64
+	for cut < n-10 {
+		last, _ := s.LastIndex()
+		if last <= cut+5 {
+			continue
+		}
+		first, _ := s.FirstIndex()
+		if first != max(cut+1, 1) {
+			t.Fatalf("log begins at %d, was cut up to %d", first, cut)
+		}
+		cut = last - 5
+		if err := s.DeleteRange(first, cut); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-done
+	first, _ := s.FirstIndex()
+	last, _ := s.LastIndex()
+	if first != cut+1 || last != n {
+		t.Errorf("log goes from %d to %d, want %d to %d", first, last, cut+1, n)
+	}
+}
