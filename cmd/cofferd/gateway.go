@@ -18,7 +18,6 @@ import (
 	"coffer/internal/config"
 	"coffer/internal/serve"
 	"coffer/internal/telemetry"
-	"coffer/keyring"
 	"coffer/proxy"
 	"coffer/upstream"
 )
@@ -34,13 +33,13 @@ type gateway struct {
 	log   *zap.Logger
 }
 
-func newGateway(c *config.User, b upstream.Bucket, ring *keyring.Ring, log *zap.Logger, reg prometheus.Registerer) (*gateway, error) {
+func newGateway(c *config.User, b upstream.Bucket, repo *repository, log *zap.Logger, reg prometheus.Registerer) (*gateway, error) {
 	g := &gateway{log: log.Named("gateway")}
 	if len(c.Gateway.Keys) == 0 {
 		return g, nil
 	}
 	pc := proxy.Config{
-		Bucket: b, Keys: ring, StateDir: filepath.Join(c.StateDir, "gateway"),
+		Bucket: b, Keys: repo, StateDir: filepath.Join(c.StateDir, "gateway"), Snapshots: &snapshotTree{repo: repo},
 		Region: c.Gateway.Region, Names: c.Gateway.Names, ETag: c.Gateway.ETag,
 		Log: g.log, Metrics: telemetry.Prefix(reg, "s3"),
 	}

@@ -95,11 +95,11 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	gateway, err := newGateway(c, bucket, ring, log, reg)
+	repo := newRepository(c, bucket, ring, log, reg)
+	gateway, err := newGateway(c, bucket, repo, log, reg)
 	if err != nil {
 		return &exitError{err, exitConfig, ""}
 	}
-	repo := newRepository(c, bucket, ring, log, reg)
 	page := newWebPage(c, log)
 	notify := telemetry.NewNotifier(log)
 	d, err := daemon.New(daemon.Config{
