@@ -66,6 +66,7 @@ var statuses = []struct {
 }{
 	{context.Canceled, exitInterrupted, ""},
 	{errIncomplete, exitIncomplete, ""},
+	{errUnwell, exitFailed, "what mends it stands beside each line"},
 	{errProblems, exitCorrupt, "what no line names can be restored; another upstream or an older snapshot may have the rest"},
 	{vault.ErrDestroyed, exitDestroyed, `the 64 digits still open the backups, if you have them: "coffer recover --digits-file FILE"`},
 	{vault.ErrUnavailable, exitNoVault, "no attempt was counted; try again when the vault's nodes are up"},

@@ -11,10 +11,16 @@ import (
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"coffer/vault"
 )
 
-func main() { os.Exit(run(os.Args[1:], theSystem())) }
+func main() {
+	// The key will be in memory: no core dump, no debugger of the same user.
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // it cannot fail for 0
+	os.Exit(run(os.Args[1:], theSystem()))
+}
 
 // theSystem is the world outside as the command finds it.
 func theSystem() system {
