@@ -3,8 +3,9 @@ package backup
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"testing"
 
 	"coffer/seal"
@@ -28,7 +29,11 @@ var sources = map[string]func(dir string){
 		}
 	},
 	"tree": func(dir string) { // Go's own sources
-		os.CopyFS(dir, os.DirFS(filepath.Join(runtime.GOROOT(), "src")))
+		goroot, err := exec.Command("go", "env", "GOROOT").Output()
+		if err != nil {
+			panic(err)
+		}
+		os.CopyFS(dir, os.DirFS(filepath.Join(strings.TrimSpace(string(goroot)), "src")))
 	},
 }
 

@@ -160,8 +160,10 @@ func TestTable(t *testing.T) {
 		}
 		s.Stored = off
 		rec.Segments = []Segment{s}
-		if table.Add(rec) != p || table.Add(rec) != p {
-			t.Fatal("number of pack")
+		for range 2 { // adding again changes nothing
+			if table.Add(rec) != p {
+				t.Fatal("number of pack")
+			}
 		}
 	}
 	if table.Len() != len(want) || table.Packs() != 50 {
