@@ -52,7 +52,11 @@ func (a *app) s3Env(id string) error {
 	if err != nil {
 		return fmt.Errorf("reading the secret key of the S3 endpoint: %w", err)
 	}
-	e := s3Access{"http://" + u.Gateway.Listen, u.Gateway.Region, k.AccessKey, secret}
+	scheme := "http://"
+	if u.Gateway.TLSCert != "" {
+		scheme = "https://"
+	}
+	e := s3Access{scheme + u.Gateway.Listen, u.Gateway.Region, k.AccessKey, secret}
 	if a.json {
 		return a.printJSON(e)
 	}

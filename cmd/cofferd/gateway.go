@@ -3,10 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -23,20 +23,29 @@ import (
 )
 
 const (
-	maxSecret    = 4096             // bytes of a file with a secret key
-	gatewayDrain = 60 * time.Second // for requests under way when the daemon stops
+	maxSecret      = 32 << 10         // bytes of a file with a secret key
+	gatewayDrain   = 60 * time.Second // for requests under way when the daemon stops
+	maxConnections = 2048             // of clients of the gateway
 )
 
 // gateway is the S3 endpoint; one without a proxy is switched off.
 type gateway struct {
 	proxy *proxy.Proxy
+	cert  *certificate // nil: plain HTTP
+	plain bool         // which is allowed beyond loopback
 	log   *zap.Logger
 }
 
 func newGateway(c *config.User, b upstream.Bucket, repo *repository, log *zap.Logger, reg prometheus.Registerer) (*gateway, error) {
-	g := &gateway{log: log.Named("gateway")}
+	g := &gateway{plain: c.Gateway.AllowPlain, log: log.Named("gateway")}
 	if len(c.Gateway.Keys) == 0 {
 		return g, nil
+	}
+	if c.Gateway.TLSCert != "" {
+		var err error
+		if g.cert, err = newCertificate(c.Gateway.TLSCert, c.Gateway.TLSKey, g.log); err != nil {
+			return nil, err
+		}
 	}
 	pc := proxy.Config{
 		Bucket: b, Keys: repo, StateDir: filepath.Join(c.StateDir, "gateway"), Snapshots: &snapshotTree{repo: repo},
@@ -68,15 +77,36 @@ func (g *gateway) run(ctx context.Context, l net.Listener) error {
 		l.Close()
 		return &exitError{fmt.Errorf("there is a socket for the gateway and no [[gateway.key]]"), exitConfig, ""}
 	}
-	g.log.Info("gateway", zap.Stringer("listen", l.Addr()))
+	if g.cert == nil && !g.plain && beyondLoopback(l.Addr()) { // a socket of systemd's; that of listen is checked already
+		l.Close()
+		return &exitError{fmt.Errorf("the gateway's socket %s can be reached from other machines", l.Addr()), exitConfig, "that needs gateway.tls_cert and tls_key, or allow_plain = true"}
+	}
+	g.log.Info("gateway", zap.Stringer("listen", l.Addr()), zap.Bool("tls", g.cert != nil))
+	l = newLimitListener(l, maxConnections)
+	if g.cert != nil {
+		l = tls.NewListener(l, &tls.Config{GetCertificate: g.cert.get, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12})
+	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	var parts errgroup.Group
 	parts.Go(func() error {
 		defer end()
-		return serve.HTTP(ctx, l, &http.Server{Handler: g.proxy, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}, gatewayDrain)
+		return serve.HTTP(ctx, l, proxy.Server(g.proxy, g.log), gatewayDrain)
 	})
 	parts.Go(func() error { return g.proxy.Run(life) })
 	return parts.Wait()
+}
+
+// reload reads what may change without a restart: the certificate.
+func (g *gateway) reload() error {
+	if g.cert == nil {
+		return nil
+	}
+	return g.cert.reload()
+}
+
+func beyondLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && !tcp.IP.IsLoopback()
 }
 
 // readSecret reads a file that nobody else may read; spaces around do not count.

@@ -1,9 +1,21 @@
 package main
 
 import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -100,4 +112,174 @@ func TestSnapshotsBucket(t *testing.T) {
 		}
 	}
 	p.stop()
+}
+
+// certificate writes a new self-signed certificate for 127.0.0.1 and returns its pool.
+func (m *machine) certificate() *x509.CertPool {
+	m.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	m.write("tls.crt", string(text))
+	m.write("tls.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})))
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(text)
+	return pool
+}
+
+const boto = `
+import boto3, sys
+s3 = boto3.client("s3")
+s3.create_bucket(Bucket="boto")
+body = bytes(range(256)) * 65536
+s3.put_object(Bucket="boto", Key="a//b", Body=body)
+assert s3.get_object(Bucket="boto", Key="a//b")["Body"].read() == body
+s3.upload_file(sys.argv[1], "boto", "file")
+assert s3.list_objects_v2(Bucket="boto")["KeyCount"] == 2
+`
+
+// TestTLS: real clients over TLS, HTTP/2, and a new certificate without a
+// restart; half of one changes nothing.
+func TestTLS(t *testing.T) {
+	m := newMachine(t)
+	m.config.Sources = nil
+	m.config.Gateway.TLSCert, m.config.Gateway.TLSKey = m.path("tls.crt"), m.path("tls.key")
+	m.writeConfig()
+	old := m.certificate()
+	p := m.start()
+	address := p.logged("gateway")["listen"].(string)
+	url := "https://" + address
+	random := make([]byte, 20<<20)
+	rand.Read(random)
+	m.write("big", string(random))
+	m.mustS3(url, "aws", "s3", "mb", "s3://bucket")
+	m.mustS3(url, "aws", "s3", "cp", "--only-show-errors", m.path("big"), "s3://bucket/big")
+	m.mustS3(url, "aws", "s3", "cp", "--only-show-errors", "s3://bucket/big", m.path("back"))
+	if back, err := os.ReadFile(m.path("back")); err != nil || !bytes.Equal(back, random) {
+		t.Errorf("%d bytes came back, want %d; %v", len(back), len(random), err)
+	}
+	m.mustS3(url, "python3", "-c", boto, m.path("big"))
+
+	get := func(pool *x509.CertPool) (*http.Response, error) {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
+		defer transport.CloseIdleConnections()
+		resp, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Get(url + "/bucket/big")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return resp, err
+	}
+	if resp, err := get(old); err != nil || resp.ProtoMajor != 2 || resp.StatusCode != http.StatusForbidden {
+		t.Errorf("without a signature: %v, %v", resp, err)
+	}
+	if resp, err := http.Get("http://" + address + "/"); err == nil && resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("plain HTTP: %s", resp.Status)
+	}
+	fresh := m.certificate()
+	p.signal(syscall.SIGHUP)
+	p.logged("configuration reloaded")
+	if _, err := get(fresh); err != nil {
+		t.Errorf("new certificate after SIGHUP: %v", err)
+	}
+	if _, err := get(old); err == nil {
+		t.Error("the old certificate is still used")
+	}
+	m.write("tls.key", "no key")
+	p.signal(syscall.SIGHUP)
+	p.logged("configuration was not reloaded")
+	if _, err := get(fresh); err != nil {
+		t.Errorf("with half a certificate: %v", err)
+	}
+	last := m.certificate()
+	for end := time.Now().Add(3 * certificateAge); ; time.Sleep(100 * time.Millisecond) {
+		_, err := get(last)
+		if err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("new certificate without SIGHUP: %v", err)
+		}
+	}
+	p.stop()
+}
+
+// TestPlainBeyondLoopback: a socket of systemd's that other machines reach is not
+// served without TLS.
+func TestPlainBeyondLoopback(t *testing.T) {
+	m := newMachine(t)
+	l, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0"`, m.command().Path)
+	cmd.Env = append(m.command().Env, "LISTEN_FDS=1", "LISTEN_FDNAMES=s3")
+	cmd.ExtraFiles = []*os.File{file}
+	out, err := cmd.CombinedOutput()
+	file.Close()
+	if cmd.ProcessState.ExitCode() != exitConfig || !strings.Contains(string(out), "allow_plain") {
+		t.Errorf("exit: %v\n%s", err, out)
+	}
+}
+
+// TestLimitListener: a connection too many waits for another to end.
+func TestLimitListener(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLimitListener(inner, 1)
+	accepted := make(chan net.Conn, 2)
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				ended <- err
+				return
+			}
+			accepted <- c
+		}
+	}()
+	for range 2 {
+		c, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	first := <-accepted
+	select {
+	case <-accepted:
+		t.Error("a second connection was accepted beside the first")
+	case <-time.After(50 * time.Millisecond):
+	}
+	first.Close()
+	first.Close() // counts once
+	second := <-accepted
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v after Close", err)
+	}
+	second.Close()
 }

@@ -125,7 +125,7 @@ func run(ctx context.Context, args []string) error {
 	g.Go(func() error { return catchUp(ctx) })
 	g.Go(func() error { return notify.Watchdog(ctx, health) })
 	g.Go(func() error { return tellStatus(ctx, d, notify) })
-	g.Go(func() error { return reload(ctx, hup, file, c, d, notify, log, reg) })
+	g.Go(func() error { return reload(ctx, hup, file, c, d, gateway, notify, log, reg) })
 	g.Go(func() error { <-ctx.Done(); notify.Stopping(); return nil })
 	return g.Wait()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"reflect"
 
@@ -13,10 +14,10 @@ import (
 	"coffer/internal/telemetry"
 )
 
-// reload reads the configuration again on each SIGHUP. The sources change at once;
-// for the rest the log says that a restart is needed. A file with a fault
+// reload reads the configuration and the gateway's certificate again on each
+// SIGHUP. The sources change at once; for the rest the log says that a restart is needed. A file with a fault
 // changes nothing.
-func reload(ctx context.Context, hup <-chan os.Signal, file string, c *config.User, d *daemon.Daemon, notify *telemetry.Notifier, log *zap.Logger, reg prometheus.Registerer) error {
+func reload(ctx context.Context, hup <-chan os.Signal, file string, c *config.User, d *daemon.Daemon, g *gateway, notify *telemetry.Notifier, log *zap.Logger, reg prometheus.Registerer) error {
 	ok := prometheus.NewGauge(prometheus.GaugeOpts{Name: "config_last_reload_success", Help: "1 when the configuration was last read without a fault."})
 	at := prometheus.NewGauge(prometheus.GaugeOpts{Name: "config_last_reload_timestamp_seconds", Help: "When it was last read without a fault."})
 	telemetry.Prefix(reg, "").MustRegister(ok, at)
@@ -31,7 +32,7 @@ func reload(ctx context.Context, hup <-chan os.Signal, file string, c *config.Us
 		notify.Reloading()
 		next, err := config.LoadUser(file)
 		if err == nil {
-			err = d.Reload(sources(next))
+			err = errors.Join(d.Reload(sources(next)), g.reload())
 		}
 		if err != nil {
 			ok.Set(0)

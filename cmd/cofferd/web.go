@@ -99,7 +99,11 @@ func (p *webPage) gateway(s3 net.Listener) web.Gateway {
 		return web.Gateway{}
 	}
 	c := p.c.Gateway
-	g := web.Gateway{URL: "http://" + s3.Addr().String(), Region: c.Region, Names: c.Names, ETag: c.ETag}
+	scheme := "http://"
+	if c.TLSCert != "" {
+		scheme = "https://"
+	}
+	g := web.Gateway{URL: scheme + s3.Addr().String(), Region: c.Region, Names: c.Names, ETag: c.ETag}
 	for _, k := range c.Keys {
 		g.Keys = append(g.Keys, web.GatewayKey{ID: k.AccessKey, Buckets: k.Buckets, Rights: k.Rights})
 	}

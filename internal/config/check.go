@@ -61,6 +61,14 @@ func (d *document) address(field, v string) {
 	}
 }
 
+// isLoopback says whether only this machine reaches host:port. A name other than
+// localhost may mean anything.
+func isLoopback(v string) bool {
+	host, _, err := net.SplitHostPort(v)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
 func (d *document) url(field, v string) {
 	u, err := url.Parse(v)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {

@@ -60,11 +60,14 @@ type Source struct {
 
 // Gateway is the local S3 endpoint.
 type Gateway struct {
-	Listen string       `toml:"listen,omitempty"` // host:port; "" and no socket from systemd: no gateway
-	Names  string       `toml:"names,omitempty"`  // "sealed" (default) or "clear": what object names are upstream
-	ETag   string       `toml:"etag,omitempty"`   // "md5" (default) or "opaque"
-	Region string       `toml:"region,omitempty"` // that clients sign for; default "us-east-1"
-	Keys   []GatewayKey `toml:"key,omitempty"`
+	Listen     string       `toml:"listen,omitempty"`      // host:port; "" and no socket from systemd: no gateway
+	TLSCert    string       `toml:"tls_cert,omitempty"`    // PEM file, certificate first, then intermediates; read again when it changes; "": no TLS
+	TLSKey     string       `toml:"tls_key,omitempty"`     // PEM file of its private key, 0600
+	AllowPlain bool         `toml:"allow_plain,omitempty"` // plain HTTP on an address that is not loopback: all content is readable on the network
+	Names      string       `toml:"names,omitempty"`       // "sealed" (default) or "clear": what object names are upstream
+	ETag       string       `toml:"etag,omitempty"`        // "md5" (default) or "opaque"
+	Region     string       `toml:"region,omitempty"`      // that clients sign for; default "us-east-1"
+	Keys       []GatewayKey `toml:"key,omitempty"`
 }
 
 // GatewayKey lets an S3 program in.
@@ -195,6 +198,14 @@ func (g *Gateway) complete(d *document) {
 	orElse(&g.ETag, "md5")
 	orElse(&g.Region, "us-east-1")
 	d.address("gateway.listen", g.Listen)
+	d.path("gateway.tls_cert", &g.TLSCert)
+	d.path("gateway.tls_key", &g.TLSKey)
+	if (g.TLSCert == "") != (g.TLSKey == "") {
+		d.fail("gateway.tls_cert", "tls_cert and tls_key belong together")
+	}
+	if g.Listen != "" && g.TLSCert == "" && !g.AllowPlain && !isLoopback(g.Listen) {
+		d.fail("gateway.listen", "%q can be reached from other machines: that needs tls_cert and tls_key, or allow_plain = true", g.Listen)
+	}
 	d.oneOf("gateway.names", g.Names, "sealed", "clear")
 	d.oneOf("gateway.etag", g.ETag, "md5", "opaque")
 	if g.Listen != "" && len(g.Keys) == 0 {
