@@ -37,7 +37,7 @@ const (
 func (s Sheet) PDF(key seal.Key) ([]byte, error) {
 	f := fpdf.New("P", "mm", "A4", "")
 	f.SetCompression(false) // a sheet is small, and can be looked into
-	f.SetCatalogSort(true) // the same sheet has the same bytes
+	f.SetCatalogSort(true)  // the same sheet has the same bytes
 	f.SetCreationDate(s.Made)
 	f.SetModificationDate(s.Made)
 	f.SetTitle("coffer recovery sheet", false)
