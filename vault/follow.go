@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"coffer/ppss"
 )
 
 // snapshot is an account as the replicated state shows it at one moment.
@@ -111,8 +113,7 @@ func (s *Server) followCommit(ctx context.Context, sn snapshot, r *registration)
 	if !ok {
 		return s.unauthorised("commit")
 	}
-	p := h.Policy
-	p.Budget = min(p.Budget, s.manifest.Policy.Budget)
+	p := h.Policy.within(s.manifest.Policy) // a leader need not have asked whether it is acceptable
 	return s.ledger.append(ctx, &entry{
 		Kind: entryCommit, UID: sn.uid, Epoch: r.Epoch, Own: s.now(), Feed: sn.feed, At: r.At,
 		Proof: rec.Public, Hash: recordHash(r.Record), Policy: &p, How: how, Sig: r.Old,
@@ -131,8 +132,7 @@ func (s *Server) right(t *tally, sn snapshot, r *registration, h *Header) (how, 
 	if err := s.c.Auth.Check(r.Token, sn.uid, time.UnixMilli(r.At)); err != nil {
 		return 0, false
 	}
-	const skew = time.Hour
-	if s.now() >= t.refilled+(seconds(t.policy().Refill)-skew).Milliseconds() && t.policy().Refill > uint32(skew/time.Second) {
+	if refill := seconds(t.policy().Refill); refill > refillSkew && s.now() >= t.refilled+(refill-refillSkew).Milliseconds() {
 		return howRefill, true
 	}
 	return howToken, true
@@ -178,14 +178,15 @@ func (s *Server) followAttempts(ctx context.Context, sn snapshot) error {
 		if t == nil || at.Seq <= t.seq || t.maySpend(at) != CodeOK {
 			continue
 		}
-		if err := s.c.Auth.Check(at.Token, sn.uid, time.UnixMilli(at.At)); err != nil {
+		err := s.c.Auth.Check(at.Token, sn.uid, time.UnixMilli(at.At))
+		if err != nil || ppss.CheckPoint(at.Element) != nil {
 			if err := s.unauthorised("attempt"); err != nil {
 				return err
 			}
 			continue
 		}
 		now := s.now()
-		err := s.ledger.append(ctx, &entry{
+		err = s.ledger.append(ctx, &entry{
 			Kind: entrySpend, UID: sn.uid, Epoch: at.Epoch, Own: now, Feed: sn.feed,
 			Seq: at.Seq, ID: at.ID, Element: at.Element,
 			At: min(max(at.At, now-clockSlack.Milliseconds()), now),

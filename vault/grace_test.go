@@ -185,3 +185,79 @@ func TestOwnerTakesTheAccountBack(t *testing.T) {
 		}
 	})
 }
+
+// A leader may bring a record into the log that no honest one would: with a policy
+// that gives the account another budget every second.
+func TestRecordGrantsItselfNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3, func(m *Manifest) { m.Policy.Delays = []uint32{0, 0, 60} })
+		defer f.close()
+		ctx := context.Background()
+		f.register(f.client("anna"), "right")
+		owner := newRig(t, f, "anna")
+		thief := f.client("anna")
+		lax := Policy{Budget: 30, Deadline: 1, Lifetime: 1000, Refill: 3601}
+		guesses := 0
+		for range 12 {
+			hd, nodes, err := thief.stage(ctx, "theirs")
+			if err != nil {
+				break // destroyed
+			}
+			hd.Policy = lax
+			b, err := thief.deal(hd, nodes, randomKey())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.propose(t, KindCommit, thief.c.Token, b)
+			for range 9 { // not the last one: that would begin the deadline
+				b := owner.guess()
+				f.propose(t, KindAttempt, thief.c.Token, b)
+				for n := range f.nodes {
+					if owner.eval(n, b).Code == CodeOK {
+						guesses++
+					}
+				}
+			}
+			time.Sleep(61 * time.Minute)
+		}
+		if guesses > 10*len(f.nodes) {
+			t.Errorf("%d evaluations of the owner's keys by %d nodes, want at most 10 by each", guesses, len(f.nodes))
+		}
+	})
+}
+
+// propose is what a leader can do: put a command into the log, unchecked.
+func (f *testFleet) propose(t *testing.T, kind Kind, token string, body any) {
+	t.Helper()
+	cmd := encodeCommand(&Command{Kind: kind, Time: time.Now().UnixMilli(), Token: []byte(token), Body: encode(body)})
+	if _, err := f.nodes[0].Propose(context.Background(), cmd); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPolicyWithin holds that nothing is laxer than the stricter of two policies in each of its parts.
+func TestPolicyWithin(t *testing.T) {
+	m := DefaultPolicy()
+	if got := m.within(m); string(encode(got)) != string(encode(m)) {
+		t.Errorf("a policy within itself: %+v", got)
+	}
+	lax := Policy{Budget: 30, Delays: []uint32{0}, Deadline: 1, Lifetime: 1000, Grace: 9, Refill: 3601, Disable: 1}
+	got := lax.within(m)
+	if got.Budget != m.Budget || got.Lifetime != m.Lifetime || got.Refill != m.Refill || got.Disable != m.Disable || got.Grace != m.Grace || got.Deadline != m.Deadline {
+		t.Errorf("a lax policy within the default: %+v", got)
+	}
+	for k := range 12 {
+		if got.delay(k) < m.delay(k) {
+			t.Errorf("delay %d: %v, want %v", k, got.delay(k), m.delay(k))
+		}
+	}
+	never := DefaultPolicy()
+	never.Refill = 0
+	if got := lax.within(never); got.Refill != 0 {
+		t.Errorf("refill %d within a policy without", got.Refill)
+	}
+	strict := Policy{Budget: 3, Delays: []uint32{9, 9, 9, 9, 9, 9, 9, 9999}, Deadline: 900, Lifetime: 5, Grace: m.Grace, Refill: m.Refill, Disable: m.Disable}
+	if got := strict.within(m); got.Budget != 3 || got.Lifetime != 5 || got.delay(7) != 9999*time.Second || got.delay(2) != time.Minute {
+		t.Errorf("a strict policy within the default: %+v", got)
+	}
+}

@@ -7,7 +7,7 @@ import (
 )
 
 // Policy says how guesses are limited. It is part of the manifest, and of each
-// record, where the client signs it: nodes follow the record's. Times are
+// record, where the client signs it: nodes follow the stricter of both. Times are
 // in seconds.
 type Policy struct {
 	Budget   uint8    `cbor:"1,keyasint"` // attempts without a proof, 1 to 30
@@ -48,6 +48,32 @@ func (p Policy) Check() error {
 		return fmt.Errorf("vault: policy: lifetime of %d, want %d to 1000", p.Lifetime, p.Budget)
 	}
 	return nil
+}
+
+// refillSkew is how far the clocks of a node and of the leader may be apart at a
+// refill. A policy that refills sooner than that never refills a ledger.
+const refillSkew = time.Hour
+
+// within returns a policy as strict as both p and m in each part: what a record that
+// asks for p is granted in a fleet that follows m.
+func (p Policy) within(m Policy) Policy {
+	w := Policy{
+		Budget: min(p.Budget, m.Budget), Lifetime: min(p.Lifetime, m.Lifetime), Refill: max(p.Refill, m.Refill),
+		Deadline: max(p.Deadline, m.Deadline), Grace: max(p.Grace, m.Grace), Disable: max(p.Disable, m.Disable),
+	}
+	if seconds(m.Refill) <= refillSkew {
+		w.Refill = m.Refill
+	}
+	at := func(d []uint32, k int) uint32 {
+		if len(d) == 0 {
+			return 0
+		}
+		return d[min(k, len(d)-1)]
+	}
+	for k := range max(len(p.Delays), len(m.Delays)) {
+		w.Delays = append(w.Delays, max(at(p.Delays, k), at(m.Delays, k)))
+	}
+	return w
 }
 
 // delay is how long after the last of used unproved attempts the next may follow.
