@@ -51,7 +51,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := s.answer(ctx, req)
 	s.metrics.requests.WithLabelValues(kindNames[req.Kind], a.Code.String()).Inc()
 	s.metrics.seconds.WithLabelValues(kindNames[req.Kind]).Observe(time.Since(start).Seconds())
-	out, err := s.sign(ctx, a, data)
+	out, err := s.sign(ctx, a, data, s.shown(req))
 	if err != nil {
 		s.log.Error("an answer was not signed", zap.Error(err))
 		http.Error(w, "unavailable", http.StatusServiceUnavailable)
@@ -61,12 +61,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(out)
 }
 
+// shown is the head that an answer to the request shows. Another node that has not
+// yet said what it remembers of this one is shown the head of the start: had this
+// disk been restored, a longer one would make that node forget the one that tells.
+func (s *Server) shown(r *Request) head {
+	if r.Kind == KindHead {
+		if b, _, err := parseBody(r.Kind, r.Body); err == nil && !s.witness.heardFrom(b.(*HeadBody).Node) {
+			return s.ledger.began()
+		}
+	}
+	h, _ := s.ledger.state()
+	return h
+}
+
 // sign completes an answer to the request and signs it. Every answer is
 // answerSize bytes long: its length tells nobody what it says.
-func (s *Server) sign(ctx context.Context, a *Answer, request []byte) ([]byte, error) {
-	a.Version, a.Node, a.Manifest, a.Request = version, s.c.NodeID, s.hash, sha256.Sum256(request)
-	head, _ := s.ledger.state()
-	a.Head = head.bytes()
+func (s *Server) sign(ctx context.Context, a *Answer, request []byte, h head) ([]byte, error) {
+	a.Version, a.Node, a.Manifest, a.Request, a.Head = version, s.c.NodeID, s.hash, sha256.Sum256(request), h.bytes()
 	body := encode(a)
 	sig, err := s.c.HSM.Sign(ctx, answerDigest(body))
 	if err != nil {

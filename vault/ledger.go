@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"coffer/internal/durable"
@@ -31,8 +32,11 @@ type ledger struct {
 	hsm    HSM
 	tally  map[UID]*tally
 	leaver map[leaving]struct{} // epochs that are over and whose key is perhaps not shredded yet
-	mu     sync.RWMutex         // guards tally and leaver (the maps) and head; see follow.go for the tallies
+	mu     sync.RWMutex         // guards tally and leaver (the maps), head and recent; see follow.go for the tallies
 	head   head
+	first  head            // when it was opened
+	recent [maxRecent]head // those since then: number n of them lies at n mod maxRecent
+	heads  uint64          // how many there were
 
 	queue    sync.Mutex // guards what follows
 	waiting  []*batch
@@ -70,6 +74,7 @@ const (
 	ledgerMagic = "coffer vault ledger 1\n"
 	ledgerName  = "ledger"
 	maxBatch    = 256 // entries; so the file is at most that far ahead of the anchor
+	maxRecent   = 1 << 14
 )
 
 // openLedger reads the ledger in dir, or starts one for the node. It fails with
@@ -124,7 +129,7 @@ func (l *ledger) load(ctx context.Context, fleet FleetID, node string, anchor [4
 		}
 		l.apply(e)
 	}
-	l.head = r.head
+	l.head, l.first = r.head, r.head
 	at := binary.BigEndian.Uint64(anchor[:8])
 	switch {
 	case l.head.count < at:
@@ -228,6 +233,8 @@ func (l *ledger) flush(ctx context.Context, entries []*entry) error {
 	}
 	l.mu.Lock()
 	l.head = h
+	l.recent[l.heads%maxRecent] = h
+	l.heads++
 	for _, e := range entries {
 		l.apply(e)
 	}
@@ -246,6 +253,20 @@ func (l *ledger) state() (head, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.head, err
+}
+
+// began is the head when the ledger was opened.
+func (l *ledger) began() head { return l.first }
+
+// had says whether the ledger's head may have been h since it was opened. It is sure
+// of that but for heads so old that they are forgotten.
+func (l *ledger) had(h head) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if h == l.first || l.heads > maxRecent && h.count < l.recent[l.heads%maxRecent].count {
+		return true
+	}
+	return slices.Contains(l.recent[:min(l.heads, maxRecent)], h)
 }
 
 // close waits for appends under way.

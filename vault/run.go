@@ -23,9 +23,7 @@ const (
 func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.followAll(ctx) })
-	g.Go(func() error {
-		return s.witness.run(ctx, func() head { h, _ := s.ledger.state(); return h })
-	})
+	g.Go(func() error { return s.witness.run(ctx, s.ledger) })
 	return g.Wait()
 }
 

@@ -129,9 +129,26 @@ func (w *witness) enough() bool {
 	return len(w.heard) >= w.need
 }
 
-// ask asks one other node, and returns [ErrRollback] if it has seen a longer ledger
-// of this node than now, the head of before the question.
-func (w *witness) ask(ctx context.Context, p *nodeClient, now head) (newer bool, err error) {
+// heardFrom says whether the node has told what it remembers since the start.
+func (w *witness) heardFrom(node string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.heard[node]
+}
+
+// own is what the witness must know of this node's ledger.
+type own interface {
+	// began returns the head when the ledger was opened.
+	began() head
+	// had says whether h may have been the head since then.
+	had(h head) bool
+}
+
+// ask asks one other node, and returns [ErrRollback] if it has seen more of this
+// node's ledger than there was at the start, other than what was added since. The
+// head of now would not do: it moves while the question is under way, and an old
+// ledger that catches up would soon be as long as the lost one.
+func (w *witness) ask(ctx context.Context, p *nodeClient, l own) (newer bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, witnessCall)
 	defer cancel()
 	r := &Request{Version: version, Kind: KindHead, Manifest: w.hash, Body: encode(&HeadBody{w.self.ID})}
@@ -148,8 +165,8 @@ func (w *witness) ask(ctx context.Context, p *nodeClient, now head) (newer bool,
 			return false, err
 		}
 		h, ok := readHead(w.self, &mine)
-		if ok && (h.count > now.count || h.count == now.count && h.link != now.link) {
-			return false, fmt.Errorf("node %s has seen %d entries of this ledger, which has %d: %w", p.node.ID, h.count, now.count, ErrRollback)
+		if first := l.began(); ok && h.count >= first.count && !l.had(h) {
+			return false, fmt.Errorf("node %s has seen %d entries of this ledger, which had %d: %w", p.node.ID, h.count, first.count, ErrRollback)
 		}
 	}
 	w.mu.Lock()
@@ -173,15 +190,15 @@ func (w *witness) save() error {
 
 // run asks the others until ctx ends. It returns [ErrRollback] if one has seen more
 // of this node's ledger than there is.
-func (w *witness) run(ctx context.Context, current func() head) error {
+func (w *witness) run(ctx context.Context, l own) error {
 	if len(w.peers) == 0 {
 		<-ctx.Done()
 		return nil
 	}
 	for wait := witnessFirst; ; wait = min(2*wait, w.every) {
-		now, changed := current(), false
+		changed := false
 		for _, p := range w.peers {
-			newer, err := w.ask(ctx, p, now)
+			newer, err := w.ask(ctx, p, l)
 			if errors.Is(err, ErrRollback) {
 				return err
 			}

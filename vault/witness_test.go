@@ -142,3 +142,99 @@ func TestWitnessBelievesSignaturesOnly(t *testing.T) {
 		f.nodes[1].awaitReady()
 	})
 }
+
+// A ledger grows while the others are asked, one after the other: the second may
+// know more of it than there was before the first was asked. That is no rollback.
+func TestGrowingLedgerIsNoRollback(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		f.every = witnessEvery
+		c := f.client("anna")
+		f.register(c, "right")
+		n := f.nodes[2]
+		n.halt()
+		n.start()
+		n.awaitReady()
+		grown := false
+		f.mu.Lock()
+		f.nodes[0].cut = func(k Kind) bool {
+			if k == KindHead && !grown {
+				grown = true
+				f.wrong(c, "wrong")
+				w := f.nodes[1].server.witness
+				for _, p := range w.peers {
+					if p.node.ID == n.id {
+						if _, err := w.ask(context.Background(), p, f.nodes[1].server.ledger); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			}
+			return false
+		}
+		f.mu.Unlock()
+		time.Sleep(3 * witnessEvery)
+		if !grown {
+			t.Fatal("nobody was asked")
+		}
+		select {
+		case err := <-n.stopped:
+			t.Fatalf("node ended: %v", err)
+		default:
+		}
+	})
+}
+
+// A restored node catches up with the log before any other answers, so that its ledger
+// is as long as the one that was lost, and longer. It is another one all the same.
+func TestRestoredNodeThatCaughtUpIsRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		f.every = witnessEvery
+		for _, n := range f.nodes {
+			n.halt()
+			n.start()
+		}
+		c := f.client("anna")
+		f.register(c, "right")
+		synctest.Wait()
+		n := f.nodes[2]
+		n.halt()
+		restore := n.image(t)
+		n.start()
+		n.awaitReady()
+		f.wrong(c, "wrong")
+		time.Sleep(2 * witnessEvery) // the others remember that
+		lost, _ := n.server.ledger.state()
+		n.halt()
+		f.wrong(c, "wrong")
+		restore()
+		silent := true
+		for _, o := range f.nodes[:2] {
+			f.mu.Lock()
+			o.cut = func(k Kind) bool { return silent && k == KindHead }
+			f.mu.Unlock()
+		}
+		n.mayFail = true
+		n.start()
+		time.Sleep(time.Minute)
+		if now, _ := n.server.ledger.state(); now.count <= lost.count {
+			t.Fatalf("%d entries, %d were lost: it did not catch up", now.count, lost.count)
+		}
+		f.mu.Lock()
+		silent = false
+		f.mu.Unlock()
+		time.Sleep(time.Minute)
+		select {
+		case err := <-n.stopped:
+			if !errors.Is(err, ErrRollback) {
+				t.Errorf("it ran until %v, want ErrRollback", err)
+			}
+			n.stopped <- err
+		default:
+			t.Error("it runs on")
+		}
+	})
+}
