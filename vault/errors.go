@@ -33,7 +33,15 @@ type WrongPassword struct {
 }
 
 func (e *WrongPassword) Error() string {
-	return fmt.Sprintf("vault: wrong password, %d attempts left", e.Left)
+	return "vault: wrong password, " + attempts(e.Left) + " left"
+}
+
+// attempts is a number of them in words for people.
+func attempts(n int) string {
+	if n == 1 {
+		return "1 attempt"
+	}
+	return fmt.Sprintf("%d attempts", n)
 }
 
 // TooSoon is the error of a guess that came before the delay after the last one

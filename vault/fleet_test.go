@@ -153,8 +153,6 @@ type testFleet struct {
 	mu     sync.Mutex // guards the order and every kv
 	cmds   [][]byte
 	leader int
-	stop   context.CancelFunc
-	wg     sync.WaitGroup
 }
 
 type testNode struct {

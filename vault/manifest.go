@@ -55,7 +55,11 @@ func IdentityKey(k *ecdsa.PublicKey) ([33]byte, error) {
 	if k == nil || k.Curve != elliptic.P256() {
 		return [33]byte{}, fmt.Errorf("vault: identity key is not of P-256")
 	}
-	return [33]byte(elliptic.MarshalCompressed(k.Curve, k.X, k.Y)), nil
+	b, err := k.Bytes() // 4, x, y
+	if err != nil {
+		return [33]byte{}, fmt.Errorf("vault: identity key: %w", err)
+	}
+	return [33]byte(append([]byte{2 | b[64]&1}, b[1:33]...)), nil
 }
 
 // NewManifest returns the first, unsigned manifest of a new fleet: random id,
@@ -142,7 +146,7 @@ func (a Argon) ppss() ppss.Argon {
 
 func (n Node) check() error {
 	if !validNodeID(n.ID) {
-		return fmt.Errorf("vault: manifest: node id %q, want 1 to 32 of a-z, 0-9, - and .", n.ID)
+		return fmt.Errorf("vault: manifest: node id %q, want 1 to 32 of a-z, 0-9, \"-\" and \".\"", n.ID)
 	}
 	u, err := url.Parse(n.URL)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
@@ -166,7 +170,10 @@ func parseIdentity(b [33]byte) (*ecdsa.PublicKey, error) {
 	if x == nil {
 		return nil, fmt.Errorf("vault: identity key is not a point of P-256")
 	}
-	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: y}, nil
+	full := [65]byte{4}
+	x.FillBytes(full[1:33])
+	y.FillBytes(full[33:])
+	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), full[:])
 }
 
 // Show writes the manifest for people to read.
