@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -ldflags '-s -w'
 
 # what tests and demo run beside Go and gcc
 DEMO_PACKAGES := softhsm2
-TEST_PACKAGES := $(DEMO_PACKAGES) acl attr awscli chromium fish fuse3 mandoc poppler-utils python3-boto3 rclone s3cmd s3fs zbar-tools zsh
+TEST_PACKAGES := $(DEMO_PACKAGES) acl attr awscli chromium fish fuse3 iproute2 mandoc poppler-utils python3-boto3 rclone s3cmd s3fs zbar-tools zsh
 
 unexport AWS_CA_BUNDLE
 
@@ -79,6 +79,19 @@ bench-gateway: build tools $(TOOLS)/rclone ## the gateway against rclone serve s
 model: ## spin checks the guess budget in all states, and that each guard is needed
 	@.ci/need spin
 	vault/model/run.sh
+
+.PHONY: chaos
+chaos: SEED ?= 1
+chaos: DURATION ?= 10m
+chaos: NODES ?= 3
+chaos: ## a vault fleet under kill -9, pauses, partitions, full and restored disks (SEED=n DURATION=10m NODES=3)
+	@.ci/need softhsm2 iproute2
+	go test -count=1 -timeout 0 -v -run TestChaos ./internal/chaos -args -seed=$(SEED) -duration=$(DURATION) -nodes=$(NODES)
+
+.PHONY: bench-vault
+bench-vault: ## guesses a second against etcd's puts and compare-and-swaps (ARGS="-each 1s -reps 1" for a short look)
+	@.ci/need etcd-server
+	go run ./bench/vault $(ARGS)
 
 .PHONY: help
 help:
