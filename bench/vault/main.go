@@ -1,0 +1,141 @@
+// Command vault counts guesses: how many a second a fleet of three nodes commits
+// over the client protocol, beside etcd's puts and its get-plus-compare-and-swap,
+// which is what a counter in etcd would cost. Both have three members on this
+// machine, TLS, a disk that syncs, and the same number of clients; the runs
+// take turns. The nodes keep their keys in memory: no HSM is measured. Also the
+// log alone, without network and TLS to the clients, and the time of a recovery.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"coffer/bench"
+)
+
+func main() {
+	b := new(benchmark)
+	flag.DurationVar(&b.each, "each", 3*time.Second, "length of one measurement")
+	flag.IntVar(&b.reps, "reps", 3, "repetitions, of which the median counts")
+	flag.IntVar(&b.accounts, "accounts", 6000, "accounts to guess at; each gives 30 guesses")
+	tmp := flag.String("tmp", os.TempDir(), "folder for logs and states: on the disk that is to be measured")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	ok, err := b.run(ctx, *tmp)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	if !ok {
+		os.Exit(2)
+	}
+}
+
+type benchmark struct {
+	each     time.Duration
+	reps     int
+	accounts int
+	dir      string
+	perS     map[string][]float64 // by "what clients"
+}
+
+// clients are the numbers of them to measure with.
+var clients = []int{16, 128, 1024}
+
+func (b *benchmark) run(ctx context.Context, tmp string) (ok bool, err error) {
+	if b.dir, err = os.MkdirTemp(tmp, "coffer-bench-"); err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(b.dir)
+	b.perS = make(map[string][]float64)
+	node := filepath.Join(b.dir, "node")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", node, "coffer/bench/vault/node").CombinedOutput(); err != nil {
+		return false, fmt.Errorf("building the node: %w\n%s", err, out)
+	}
+	f, err := startFleet(ctx, b.dir, node)
+	if err != nil {
+		return false, err
+	}
+	defer f.stop()
+	e, err := startEtcd(ctx, filepath.Join(b.dir, "etcd"))
+	if err != nil {
+		return false, err
+	}
+	defer e.stop()
+	g, err := register(ctx, f, b.accounts)
+	if err != nil {
+		return false, err
+	}
+	recover50, err := g.recoverTime(ctx, 40)
+	if err != nil {
+		return false, err
+	}
+	fmt.Printf("recover on an idle fleet: p50 %v, without Argon2\n", recover50.Round(10*time.Microsecond))
+	if err := b.measureAll(ctx, g, e); err != nil {
+		return false, err
+	}
+	inside, err := g.proposeInside(ctx)
+	if err != nil {
+		return false, err
+	}
+	fmt.Printf("in-process, 128 proposers: %.0f guesses/s\n", inside)
+	return b.report(inside, recover50), nil
+}
+
+// measureAll lets the three kinds of work take turns.
+func (b *benchmark) measureAll(ctx context.Context, g *guesses, e *etcd) error {
+	share := len(g.pool) / (len(clients)*b.reps + 2) // what one measurement may use up
+	for _, n := range clients {
+		kinds := []struct {
+			what string
+			load func(ctx context.Context) (*load, error)
+		}{
+			{"guess", func(ctx context.Context) (*load, error) { return g.load(ctx, n, share) }},
+			{"put", func(ctx context.Context) (*load, error) { return e.puts(ctx, n) }},
+			{"cas", func(ctx context.Context) (*load, error) { return e.swaps(ctx, n) }},
+		}
+		for rep := range b.reps {
+			for i := range kinds {
+				k := kinds[(i+rep)%len(kinds)]
+				l, err := k.load(ctx)
+				if err != nil {
+					return fmt.Errorf("%s, %d clients: %w", k.what, n, err)
+				}
+				done, took, err := l.run(ctx, b.each)
+				if err != nil {
+					return fmt.Errorf("%s, %d clients: %w", k.what, n, err)
+				}
+				rate := float64(done) / took.Seconds()
+				key := fmt.Sprint(k.what, " ", n)
+				b.perS[key] = append(b.perS[key], rate)
+				fmt.Printf("%-5s %4d clients  %8.0f /s  p50 %v  p99 %v\n", k.what, n, rate, l.quantile(0.5), l.quantile(0.99))
+			}
+		}
+	}
+	return nil
+}
+
+func (b *benchmark) report(inside float64, recover50 time.Duration) bool {
+	median := func(what string, n int) float64 {
+		v := slices.Sorted(slices.Values(b.perS[fmt.Sprint(what, " ", n)]))
+		return v[len(v)/2]
+	}
+	var ratios []bench.Ratio
+	for _, n := range clients {
+		ratios = append(ratios,
+			bench.Ratio{What: fmt.Sprintf("guesses-%d/over-etcd-put", n), Value: median("guess", n) / median("put", n), Sign: ">=", Limit: 1.5},
+			bench.Ratio{What: fmt.Sprintf("guesses-%d/over-etcd-get-cas", n), Value: median("guess", n) / median("cas", n), Sign: ">=", Limit: 3})
+	}
+	ratios = append(ratios,
+		bench.Ratio{What: "in-process-128/per-s", Value: inside, Sign: ">=", Limit: 50000},
+		bench.Ratio{What: "recover-p50/ms-over-argon2", Value: float64(recover50.Microseconds()) / 1000, Sign: "<=", Limit: 30})
+	return bench.Print(ratios)
+}
