@@ -60,12 +60,13 @@ func CheckPassword(password string, personal ...string) error {
 // Vault keeps a key behind a password and a few guesses; *vault.Client is one.
 type Vault interface {
 	Register(ctx context.Context, password string, key [32]byte, old ...string) (vault.Registration, error)
+	RegisterAgain(ctx context.Context, password string, key [32]byte) (vault.Registration, error)
 	Recover(ctx context.Context, password string) ([32]byte, error)
 }
 
 // Protect puts key into the vault behind password, which must pass
 // [CheckPassword]. A device that has the key needs no old password. Calling it
-// again after an error is safe.
+// again after an error is safe. After [vault.ErrDestroyed] only [ProtectAgain] helps.
 func Protect(ctx context.Context, v Vault, password string, key seal.Key, personal ...string) (vault.Registration, error) {
 	if err := CheckPassword(password, personal...); err != nil {
 		return vault.Registration{}, err
@@ -73,6 +74,20 @@ func Protect(ctx context.Context, v Vault, password string, key seal.Key, person
 	r, err := v.Register(ctx, password, key.Bytes())
 	if err != nil {
 		return r, fmt.Errorf("giving the key to the vault: %w", err)
+	}
+	return r, nil
+}
+
+// ProtectAgain is Protect for an account whose key in the vault was destroyed. The
+// password must not be one that the account had before: whoever destroyed the key
+// has used up the guesses at that one, and would get as many again.
+func ProtectAgain(ctx context.Context, v Vault, password string, key seal.Key, personal ...string) (vault.Registration, error) {
+	if err := CheckPassword(password, personal...); err != nil {
+		return vault.Registration{}, err
+	}
+	r, err := v.RegisterAgain(ctx, password, key.Bytes())
+	if err != nil {
+		return r, fmt.Errorf("giving the key to the vault again: %w", err)
 	}
 	return r, nil
 }

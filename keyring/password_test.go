@@ -61,6 +61,12 @@ func (f *fakeVault) Register(_ context.Context, password string, key [32]byte, _
 	return vault.Registration{Left: 10}, nil
 }
 
+func (f *fakeVault) RegisterAgain(_ context.Context, password string, key [32]byte) (vault.Registration, error) {
+	f.calls++
+	f.password, f.key, f.err = password, key, nil
+	return vault.Registration{Left: 10}, nil
+}
+
 func (f *fakeVault) Recover(_ context.Context, password string) ([32]byte, error) {
 	f.calls++
 	if f.err != nil {
@@ -102,5 +108,12 @@ func TestProtectAndRecover(t *testing.T) {
 		if _, err := Protect(t.Context(), v, goodPassword, k); !errors.Is(err, e) {
 			t.Errorf("got %v, want %v", err, e)
 		}
+	}
+	v.err, v.calls = vault.ErrDestroyed, 0
+	if _, err := ProtectAgain(t.Context(), v, "password123", k); err == nil || v.calls != 0 {
+		t.Errorf("a weak password reached the vault: %v", err)
+	}
+	if r, err := ProtectAgain(t.Context(), v, goodPassword, k); err != nil || r.Left != 10 {
+		t.Errorf("after a destruction: got %+v, %v", r, err)
 	}
 }

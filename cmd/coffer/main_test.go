@@ -138,6 +138,14 @@ func (v *fileVault) Register(_ context.Context, password string, key [32]byte, _
 	if err := v.fault(); err != nil {
 		return vault.Registration{}, err
 	}
+	if v.Key != "" && v.Left == 0 {
+		return vault.Registration{}, vault.ErrDestroyed
+	}
+	v.Password, v.Key, v.Left = password, hex.EncodeToString(key[:]), 3
+	return vault.Registration{Left: v.Left}, v.save()
+}
+
+func (v *fileVault) RegisterAgain(_ context.Context, password string, key [32]byte) (vault.Registration, error) {
 	v.Password, v.Key, v.Left = password, hex.EncodeToString(key[:]), 3
 	return vault.Registration{Left: v.Left}, v.save()
 }

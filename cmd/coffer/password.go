@@ -17,12 +17,13 @@ import (
 func (a *app) passwordCommand() *cobra.Command {
 	cmd := a.group("password", "Change the password, or try whether you remember it")
 	var file string
+	var again bool
 	change := &cobra.Command{
 		Use: "change", Short: "Set a new password",
 		Long: "change puts the backup key behind a new password in the vault. A machine that has the key needs no old\n" +
 			"password. Nothing is encrypted anew, and the 64 digits stay the same.",
 		Args: atMost(0, "password change takes flags only"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.passwordChange(cmd.Context(), file) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.passwordChange(cmd.Context(), file, again) },
 	}
 	verify := &cobra.Command{
 		Use: "verify", Short: "Try whether you remember the password; that spends no attempt",
@@ -34,6 +35,7 @@ func (a *app) passwordCommand() *cobra.Command {
 	for _, c := range []*cobra.Command{change, verify} {
 		c.Flags().StringVar(&file, "password-file", "", "file with the password; - is standard input, none asks on the terminal")
 	}
+	change.Flags().BoolVar(&again, "again", false, againUsage)
 	cmd.AddCommand(change, verify)
 	return cmd
 }
@@ -52,7 +54,7 @@ func (a *app) unlocked() (*config.User, *keyring.Ring, seal.Key, error) {
 	return u, ring, key, err
 }
 
-func (a *app) passwordChange(ctx context.Context, file string) error {
+func (a *app) passwordChange(ctx context.Context, file string, again bool) error {
 	u, ring, key, err := a.unlocked()
 	if err != nil {
 		return err
@@ -67,15 +69,14 @@ func (a *app) passwordChange(ctx context.Context, file string) error {
 	defer c.Close()
 	a.say("This machine holds the backup key: the old password is not needed.")
 	personal := []string{u.Vault.Account, u.Host, os.Getenv("USER")}
-	password, err := a.newPassword(ctx, file, personal)
-	if err != nil {
-		return err
-	}
-	r, err := keyring.Protect(ctx, c, password, key, personal...)
-	if err != nil {
-		return err
-	}
 	keys := key.Keys(ring.Profile().Store)
+	password, r, err := a.entrust(ctx, c, key, newPassword{
+		file: file, again: again, personal: personal,
+		had: func(p string) bool { return keyring.VerifyPassword(u.StateDir, keys, p) == nil },
+	})
+	if err != nil {
+		return err
+	}
 	if err := keyring.RememberPassword(u.StateDir, keys, password); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type protection struct {
 	roots        []string
 	account      string
 	tokenFile    string
+	again        bool // see newPassword
 
 	// typed gives the password that protected or opened the key in this run, for
 	// keyring.RememberPassword; nil: none did. A function is not printed.
@@ -189,12 +190,8 @@ func (a *app) protectByPassword(ctx context.Context, v config.VaultClient, u *co
 	}
 	defer c.Close()
 	personal := []string{v.Account, u.Host, os.Getenv("USER")}
-	password, err := a.newPassword(ctx, p.passwordFile, personal)
-	if err != nil {
-		return keyring.Method{}, err
-	}
-	a.say(cannotHelp, "this password (or the 64 digits, if you keep them)")
-	r, err := keyring.Protect(ctx, c, password, key, personal...)
+	a.say(cannotHelp, "the password (or the 64 digits, if you keep them)")
+	password, r, err := a.entrust(ctx, c, key, newPassword{file: p.passwordFile, again: p.again, personal: personal})
 	if err != nil {
 		return keyring.Method{}, err
 	}

@@ -189,7 +189,11 @@ func (a *app) keyByPassword(ctx context.Context, profile keyring.Profile, v conf
 		key, err := keyring.Recover(ctx, c, profile, password)
 		var wrong *vault.WrongPassword
 		if errors.As(err, &wrong) && wrong.Left > 0 && wrong.RetryAfter == 0 {
-			a.say("Wrong password. %d attempts left.", wrong.Left)
+			left := "1 attempt"
+			if wrong.Left != 1 {
+				left = fmt.Sprintf("%d attempts", wrong.Left)
+			}
+			a.say("Wrong password. %s left.", left)
 			continue
 		}
 		return key, err

@@ -93,6 +93,7 @@ func (a *app) setupCommand() *cobra.Command {
 	w.flags(cmd)
 	m.flags(cmd)
 	p.flags(cmd, "file to write the 64 digits to; it must not exist")
+	cmd.Flags().BoolVar(&p.again, "again", false, againUsage)
 	return cmd
 }
 
