@@ -49,6 +49,8 @@ func (s *S3) put(ctx context.Context, name string, body io.Reader, size int64, o
 	if src.crc != "" {
 		opts.UserMetadata["x-amz-checksum-crc32c"] = src.crc // goes out as the header it is
 		opts.DisableContentSha256 = true
+	} else if s.local && size > 0 {
+		opts.Checksum, opts.DisableContentSha256 = minio.ChecksumCRC32C, true // in a trailer
 	}
 	again := func(err error) bool {
 		return src.seeker != nil && (!o.IfAbsent && o.IfMatch == "" || noEffect(err))
