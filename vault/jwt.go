@@ -122,7 +122,11 @@ func (a *JWTAuth) fetch(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := a.c.HTTP.Do(req)
+	client := *a.c.HTTP
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { // it might lead to plain http, or anywhere
+		return errors.New("the key set has moved; redirections are not followed")
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

@@ -172,4 +172,16 @@ func TestJWTKeyRotation(t *testing.T) {
 	if _, err := NewJWTAuth(context.Background(), JWTConfig{Issuer: "i", Audience: "a", JWKS: "http://id.test/jwks"}); err == nil {
 		t.Error("a key set over plain http is accepted")
 	}
+	away := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Scheme == "https" {
+			http.Redirect(w, r, "http://id.test/jwks", http.StatusFound)
+			return
+		}
+		w.Write(newIssuer(t, "k1").jwks(t))
+	})
+	if _, err := NewJWTAuth(context.Background(), JWTConfig{
+		Issuer: "i", Audience: "a", JWKS: "https://id.test/jwks", HTTP: &http.Client{Transport: roundTripper{away}},
+	}); err == nil {
+		t.Error("a key set is accepted to which plain http was the last step")
+	}
 }
