@@ -295,6 +295,21 @@ func (s *Server) over(sn snapshot, t *tally) int64 {
 	return at
 }
 
+// shredLeft does what a crash left undone, before anything is served: the state may
+// stage an ended epoch once more, and its key would be there.
+func (s *Server) shredLeft(ctx context.Context) error {
+	left := make(map[UID]bool)
+	for k := range s.ledger.leaver {
+		left[k.uid] = true
+	}
+	for uid := range left {
+		if err := s.shred(ctx, uid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // shred destroys the keys of the account's ended epochs.
 func (s *Server) shred(ctx context.Context, uid UID) error {
 	var gone []leaving

@@ -98,6 +98,9 @@ func NewServer(ctx context.Context, c ServerConfig) (*Server, error) {
 	if s.ledger, err = openLedger(ctx, c.Dir, m.Fleet, c.NodeID, c.HSM); err != nil {
 		return nil, err
 	}
+	if err := s.shredLeft(ctx); err != nil {
+		return nil, errors.Join(err, s.ledger.close())
+	}
 	return s, nil
 }
 
