@@ -48,7 +48,7 @@ func ApplyAt(dirfd int, e *tree.Entry) error {
 		mode &^= unix.S_ISUID | unix.S_ISGID
 	}
 	if e.Type != tree.Symlink { // symlinks have no mode of their own
-		if err := unix.Fchmodat(dirfd, e.Name, mode, 0); err != nil {
+		if err := chmodAt(dirfd, e.Name, mode); err != nil {
 			errs = append(errs, fmt.Errorf("setting the mode: %w", err))
 		}
 	}
