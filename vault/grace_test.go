@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,6 +162,35 @@ func TestForgedSuccessionEndsNoGrace(t *testing.T) {
 				t.Errorf("node %s: former epoch %x, want the owner's", n.id, tl.former)
 			}
 		}
+	})
+}
+
+// Delays must not keep the owner's client at the thief's record until the grace is over.
+func TestDelaysHideNoFormerRecord(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		h := newHijacked(t, func(m *Manifest) { m.Policy.Delays = DefaultPolicy().Delays })
+		defer h.close()
+		ctx := context.Background()
+		for range 2 {
+			h.guessAtOwner(t)
+		}
+		for range 6 {
+			got, err := h.client("anna").Recover(ctx, "right")
+			if err == nil && got == h.key {
+				return
+			}
+			var wrong *WrongPassword
+			var soon *TooSoon
+			switch {
+			case errors.As(err, &wrong):
+				time.Sleep(wrong.RetryAfter)
+			case errors.As(err, &soon):
+				time.Sleep(soon.RetryAfter)
+			default:
+				t.Fatal(err)
+			}
+		}
+		t.Error("the owner never gets to the former record")
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -39,29 +40,43 @@ type recovered struct {
 
 // recover tries the password on the current record, and on the former one while
 // it lives: somebody with the account's token may have replaced the record of
-// somebody with the password.
+// somebody with the password. Where delays leave time for one of the two only, it
+// is each one's turn in turn, for the former one does not live long.
 func (c *Client) recover(ctx context.Context, password string) (*recovered, error) {
 	rec, err := c.fetch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	got, err := c.guess(ctx, password, rec.current)
-	if err == nil {
-		got.used, got.senior = rec.used+1, len(rec.former) == 0
-	}
-	var wrong *WrongPassword
-	if errors.As(err, &wrong) && len(rec.former) != 0 && wrong.Left > 0 && wrong.RetryAfter == 0 {
-		if got, err = c.guess(ctx, password, rec.former); err == nil {
-			got.senior = true
+	records := [][]byte{rec.current}
+	if len(rec.former) != 0 {
+		records = append(records, rec.former)
+		if n := int(rec.failed); n > 0 && n%2 == 0 && c.manifest.Policy.delay(n+1) > 0 {
+			slices.Reverse(records)
 		}
 	}
-	return got, err
+	for i, record := range records {
+		got, err := c.guess(ctx, password, record)
+		var wrong *WrongPassword
+		if errors.As(err, &wrong) && wrong.Left > 0 && wrong.RetryAfter == 0 && i+1 < len(records) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if bytes.Equal(record, rec.current) {
+			got.used = rec.used + 1
+		}
+		got.senior = len(rec.former) == 0 || bytes.Equal(record, rec.former)
+		return got, nil
+	}
+	return nil, ErrNotRegistered
 }
 
 // fetched is what at least a threshold of the nodes says of the account.
 type fetched struct {
 	current, former []byte
 	used            uint32 // attempts in the current epoch's life
+	failed          uint8  // attempts that count, by the word of one node
 }
 
 // story is what nodes must agree on.
@@ -112,7 +127,7 @@ func (c *Client) fetchOnce(ctx context.Context) (*fetched, error) {
 		if err := decided(r.answer); err != nil {
 			return nil, err
 		}
-		return &fetched{r.answer.Record, r.answer.Former, r.answer.Used}, nil
+		return &fetched{r.answer.Record, r.answer.Former, r.answer.Used, r.answer.Failed}, nil
 	}
 	t := int(c.manifest.Threshold)
 	switch {
