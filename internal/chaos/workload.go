@@ -194,6 +194,11 @@ func (w *workload) checkKept(ctx context.Context) {
 
 // client returns one with an address of its own, whose requests are recorded.
 func (w *workload) client(account string) (*vault.Client, error) {
+	return w.clientOver(account, func(rt http.RoundTripper) http.RoundTripper { return rt })
+}
+
+// clientOver is one whose transports are wrapped.
+func (w *workload) clientOver(account string, wrap func(http.RoundTripper) http.RoundTripper) (*vault.Client, error) {
 	w.mu.Lock()
 	w.addrs++
 	from := &net.TCPAddr{IP: net.IPv4(10, 78, byte(w.addrs>>8), byte(w.addrs))}
@@ -201,7 +206,7 @@ func (w *workload) client(account string) (*vault.Client, error) {
 	open := &commands{known: make(map[string]*op)}
 	return vault.NewClient(vault.ClientConfig{
 		Manifest: w.fleet.manifest, Roots: w.fleet.roots, Account: account, AllowDegraded: true, Timeout: 4 * time.Second,
-		Transport: func(n vault.Node) http.RoundTripper { return &recorder{w.history, open, pinned(n, from)} },
+		Transport: func(n vault.Node) http.RoundTripper { return wrap(&recorder{w.history, open, pinned(n, from)}) },
 	})
 }
 
