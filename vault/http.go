@@ -61,14 +61,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(out)
 }
 
-// shown is the head that an answer to the request shows. Another node that has not
-// yet said what it remembers of this one is shown the head of the start: had this
-// disk been restored, a longer one would make that node forget the one that tells.
+// shown is the head that an answer to the request shows. Until enough other nodes
+// have said what they remember of this one, they are shown the head of the start: had
+// this disk been restored, a longer one would make them forget the one that tells.
 func (s *Server) shown(r *Request) head {
-	if r.Kind == KindHead {
-		if b, _, err := parseBody(r.Kind, r.Body); err == nil && !s.witness.heardFrom(b.(*HeadBody).Node) {
-			return s.ledger.began()
-		}
+	if r.Kind == KindHead && !s.witness.enough() {
+		return s.ledger.began()
 	}
 	h, _ := s.ledger.state()
 	return h

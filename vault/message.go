@@ -120,7 +120,7 @@ type (
 		Sig   []byte `cbor:"3,keyasint"`
 	}
 	// HeadBody asks a node for its ledger's head, which every answer has, and for
-	// the newest answer to such a request that it has from Node.
+	// the newest answer to such a request that it has from Node, unless that is "".
 	HeadBody struct {
 		Node string `cbor:"1,keyasint"`
 	}

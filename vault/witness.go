@@ -129,13 +129,6 @@ func (w *witness) enough() bool {
 	return len(w.heard) >= w.need
 }
 
-// heardFrom says whether the node has told what it remembers since the start.
-func (w *witness) heardFrom(node string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.heard[node]
-}
-
 // own is what the witness must know of this node's ledger.
 type own interface {
 	// began returns the head when the ledger was opened.
@@ -151,13 +144,9 @@ type own interface {
 func (w *witness) ask(ctx context.Context, p *nodeClient, l own) (newer bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, witnessCall)
 	defer cancel()
-	r := &Request{Version: version, Kind: KindHead, Manifest: w.hash, Body: encode(&HeadBody{w.self.ID})}
-	a, sg, err := p.ask(ctx, r)
+	a, _, err := w.question(ctx, p, w.self.ID)
 	if err != nil {
 		return false, err
-	}
-	if a.Code != CodeOK {
-		return false, fmt.Errorf("vault: it answers %q", a.Code)
 	}
 	if len(a.Record) != 0 {
 		var mine signed
@@ -172,7 +161,22 @@ func (w *witness) ask(ctx context.Context, p *nodeClient, l own) (newer bool, er
 	w.mu.Lock()
 	w.heard[p.node.ID] = true
 	w.mu.Unlock()
+	// What is kept is an answer that shows no other: else each would hold the one
+	// before, which holds the one before, until none fits an answer any more.
+	_, sg, err := w.question(ctx, p, "")
+	if err != nil {
+		return false, err
+	}
 	return w.note(p.node, sg), nil
+}
+
+// question asks a node for its head, and for what it has seen of another, "" for none.
+func (w *witness) question(ctx context.Context, p *nodeClient, of string) (*Answer, *signed, error) {
+	a, sg, err := p.ask(ctx, &Request{Version: version, Kind: KindHead, Manifest: w.hash, Body: encode(&HeadBody{of})})
+	if err == nil && a.Code != CodeOK {
+		err = fmt.Errorf("vault: it answers %q", a.Code)
+	}
+	return a, sg, err
 }
 
 // save writes what was seen.

@@ -238,3 +238,35 @@ func TestRestoredNodeThatCaughtUpIsRefused(t *testing.T) {
 		}
 	})
 }
+
+// Nodes ask each other for as long as they live. What they remember must not grow:
+// after some dozens of rounds it fitted no answer, and a node that started then
+// heard from nobody.
+func TestMemoryOfHeadsDoesNotGrow(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		f.every = witnessEvery
+		for _, n := range f.nodes {
+			n.halt()
+			n.start()
+		}
+		c := f.client("anna")
+		f.register(c, "right")
+		for range 40 {
+			f.wrong(c, "wrong")
+			if _, err := c.Recover(context.Background(), "right"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(witnessEvery)
+		}
+		for _, n := range f.nodes {
+			if size := len(n.server.witness.of(f.nodes[0].id)); size > 1000 {
+				t.Errorf("node %s remembers %d bytes", n.id, size)
+			}
+		}
+		f.nodes[2].halt()
+		f.nodes[2].start()
+		f.nodes[2].awaitReady()
+	})
+}
