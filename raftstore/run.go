@@ -346,7 +346,8 @@ func (s *Store) openRaft(n *node) error {
 	}()
 	select {
 	case <-done:
-	case <-s.failed:
+	case <-s.failed: // a peer said that the disk is old, say: raft may still be reading it
+		s.endRaft(n, done)
 		return s.cause
 	}
 	if err == nil && n.raft == nil {
@@ -354,6 +355,19 @@ func (s *Store) openRaft(n *node) error {
 		err = s.cause
 	}
 	return err
+}
+
+// endRaft ends a raft that is being started, so that its databases can be closed.
+// One that does not end keeps them open: reading from a closed one would panic.
+func (s *Store) endRaft(n *node, started <-chan struct{}) {
+	select {
+	case <-started:
+		if n.raft == nil || await(n.raft.Shutdown(), closeTimeout) == nil {
+			return
+		}
+	case <-time.After(closeTimeout):
+	}
+	n.disk.tripped.Store(true)
 }
 
 func (s *Store) startRaft(n *node) error {
