@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +26,13 @@ import (
 	"coffer/upstream"
 )
 
-const childEnv = "COFFER_TEST_GATEWAY"
+const (
+	childEnv = "COFFER_TEST_GATEWAY"
+
+	// chaosEnv is how many operations TestKill does at least; "make chaos-gateway"
+	// sets it.
+	chaosEnv = "COFFER_CHAOS_OPERATIONS"
+)
 
 // TestMain lets this program be the gateway that TestKill kills.
 func TestMain(m *testing.M) {
@@ -59,6 +66,7 @@ func serveChild(dir string) error {
 		return err
 	}
 	fmt.Println(l.Addr())
+	go func() { fmt.Fprintln(os.Stderr, p.Run(context.Background())) }()
 	go func() { _, _ = os.Stdin.Read(make([]byte, 1)); os.Exit(0) }() // the death of the parent closes it
 	return Server(p, nil).Serve(l)
 }
@@ -168,7 +176,9 @@ func TestKill(t *testing.T) {
 		workers[i] = &worker{id: i, rnd: rand.New(rand.NewPCG(1, uint64(i))), may: make(map[string][]content)}
 	}
 	rnd := rand.New(rand.NewPCG(2, 2))
-	for range 12 {
+	operations, _ := strconv.Atoi(os.Getenv(chaosEnv))
+	kills := 0
+	for ; kills < 12 || acknowledged(workers) < operations; kills++ {
 		c := g.client(t)
 		var group sync.WaitGroup
 		for _, w := range workers {
@@ -184,15 +194,77 @@ func TestKill(t *testing.T) {
 		g = startChild(t, dir)
 		verify(t, g.client(t), workers)
 	}
-	g.kill()
-	total := 0
-	for _, w := range workers {
-		total += w.acked
-	}
+	total := acknowledged(workers)
 	if total < 20 {
 		t.Errorf("only %d writes were acknowledged: nothing was tried", total)
 	}
-	t.Logf("%d acknowledged writes, 12 kills", total)
+	t.Logf("%d acknowledged writes, %d kills", total, kills)
+	g = cleaned(t, g, dir)
+	verify(t, g.client(t), workers)
+	g.kill()
+}
+
+func acknowledged(workers []*worker) (total int) {
+	for _, w := range workers {
+		total += w.acked
+	}
+	return total
+}
+
+// cleaned aborts the uploads that nobody will complete, and looks whether they or
+// the kills left anything behind.
+func cleaned(t *testing.T, g *child, dir string) *child {
+	t.Helper()
+	c := minio.Core{Client: g.client(t)}
+	for {
+		page, err := c.ListMultipartUploads(t.Context(), "bucket", "", "", "", "", 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range page.Uploads {
+			if err := c.AbortMultipartUpload(t.Context(), "bucket", u.Key, u.UploadID); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(page.Uploads) == 0 {
+			break
+		}
+	}
+	g.kill()
+	g = startChild(t, dir)
+	count := 0
+	for o := range g.client(t).ListObjects(t.Context(), "bucket", minio.ListObjectsOptions{Recursive: true}) {
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		count++
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // Run tidies beside the requests
+		left, err := os.ReadDir(filepath.Join(dir, "state", "spool"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Errorf("%d files are left in the spool", len(left))
+			break
+		}
+	}
+	bucket, err := upstream.NewFolder(filepath.Join(dir, "upstream"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bucket.Close()
+	stored := -1 // the row of the bucket
+	if err := bucket.List(t.Context(), upstreamPrefix, "", func(upstream.Info) error { stored++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if stored != count {
+		t.Errorf("%d objects upstream, %d in the listing", stored, count)
+	}
+	return g
 }
 
 // verify compares everything that can be read with what it may be, and the

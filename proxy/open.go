@@ -56,6 +56,9 @@ func (p *Proxy) open(ctx context.Context) (*index, error) {
 		}
 		p.log.Info("index built from the upstream", zap.Int("objects", n), zap.Duration("took", time.Since(start)))
 	}
+	if err := p.noteLeftovers(); err != nil {
+		return nil, errors.Join(err, ix.close())
+	}
 	p.index = ix
 	return ix, nil
 }

@@ -49,6 +49,11 @@ func (p *Proxy) postForm(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
+	leave, err := p.admit.enter(rq.Context())
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if err := p.authorize(rq); err != nil {
 		return err
 	}

@@ -112,6 +112,7 @@ type Proxy struct {
 	log     *zap.Logger
 	metrics *metrics
 	locks   keyLocks
+	admit   admission
 	now     func() time.Time
 
 	// life is held for reading by each request, and for writing when the index is
@@ -123,10 +124,12 @@ type Proxy struct {
 	buckets sync.RWMutex
 
 	// opening is full while somebody holds it; it guards index and closed. The
-	// index is set once it is open and agrees with the upstream.
-	opening chan struct{}
-	index   *index
-	closed  bool
+	// index is set once it is open and agrees with the upstream; leftover are the
+	// files in the spool from before.
+	opening  chan struct{}
+	index    *index
+	leftover map[string]bool
+	closed   bool
 }
 
 // New checks c and makes the state folder. It opens nothing yet: the index is
@@ -138,8 +141,8 @@ func New(c Config) (*Proxy, error) {
 	p := &Proxy{
 		bucket: c.Bucket, keys: c.Keys, dir: c.StateDir,
 		region: c.Region, domains: c.Domains, snaps: c.Snapshots, log: c.Log, now: time.Now,
-		opening: make(chan struct{}, 1),
-		access:  make(map[string]*identity, len(c.Access)),
+		opening: make(chan struct{}, 1), admit: make(admission, maxRequests),
+		access: make(map[string]*identity, len(c.Access)),
 	}
 	if p.region == "" {
 		p.region = "us-east-1"

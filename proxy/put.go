@@ -20,8 +20,10 @@ const (
 	// request, which can be repeated; a longer one streams.
 	smallObject = 1 << 20
 
-	// onePut is up to which size a stream of known size is one upstream request.
-	onePut = 64 << 20
+	// onePut is up to which size a stream of known size is one upstream request,
+	// which takes no memory. When it breaks the client has to send again; what is
+	// longer goes in parts, which are held until they are through.
+	onePut = 1 << 30
 )
 
 // target is where a write goes, and what it demands of what is there.
@@ -281,7 +283,7 @@ func (p *Proxy) putStream(ctx context.Context, t *target, b *body, r *row) error
 }
 
 // streamSize is the size of the sealed object, -1 if it is not to be told: a
-// long upload goes in parts, which can be repeated.
+// very long upload goes in parts, which can be repeated.
 func (p *Proxy) streamSize(b *body, r *row, at place) (int64, error) {
 	if b.size < 0 || b.size > onePut {
 		return -1, nil

@@ -30,6 +30,7 @@ func Server(h http.Handler, log *zap.Logger) *http.Server {
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100},
 		ErrorLog:          errorLog, // what clients do wrong: of interest to nobody
 	}
 }

@@ -333,7 +333,9 @@ func (p *Proxy) forgetDone(ix *index) error {
 	return c.commit()
 }
 
-// tidySpool removes the files that belong to no upload.
+// tidySpool removes the files that belong to no upload: those that an earlier
+// process left, and others only when they are old, as an upload may have begun
+// since known was made.
 func (p *Proxy) tidySpool(known map[string]bool) error {
 	files, err := os.ReadDir(p.spoolDir())
 	if err != nil {
@@ -342,12 +344,25 @@ func (p *Proxy) tidySpool(known map[string]bool) error {
 	for _, f := range files {
 		id, _, _ := strings.Cut(f.Name(), "-")
 		info, err := f.Info()
-		if known[id] || err != nil || p.now().Sub(info.ModTime()) < time.Hour {
-			continue // an upload may have begun since
+		if known[id] || err != nil || !p.leftover[f.Name()] && p.now().Sub(info.ModTime()) < time.Hour {
+			continue
 		}
 		if err := os.Remove(filepath.Join(p.spoolDir(), f.Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("tidying the spool: %w", err)
 		}
+	}
+	return nil
+}
+
+// noteLeftovers remembers what lies in the spool before there is any upload.
+func (p *Proxy) noteLeftovers() error {
+	files, err := os.ReadDir(p.spoolDir())
+	if err != nil {
+		return fmt.Errorf("reading the spool: %w", err)
+	}
+	p.leftover = make(map[string]bool, len(files))
+	for _, f := range files {
+		p.leftover[f.Name()] = true
 	}
 	return nil
 }

@@ -124,6 +124,27 @@ func (w *wholeReader) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// WriteTo writes the rest chunk by chunk, without a copy.
+func (w *wholeReader) WriteTo(to io.Writer) (total int64, err error) {
+	for {
+		n, err := to.Write(w.now)
+		total += int64(n)
+		w.now = w.now[n:]
+		if err != nil {
+			return total, err
+		}
+		if w.err == nil {
+			w.err = w.advance()
+		}
+		if w.err != nil && len(w.now) == 0 {
+			if w.err == io.EOF {
+				return total, nil
+			}
+			return total, w.err
+		}
+	}
+}
+
 // advance moves what was read ahead to now.
 func (w *wholeReader) advance() error {
 	if w.spare == nil {
