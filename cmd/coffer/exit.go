@@ -47,6 +47,9 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// digitsHint helps with digits that cannot be read.
+const digitsHint = "the file or sheet has 16 groups of 4 digits, 0 to 9 and a to f; spaces and dashes do not matter"
+
 // hinted is an error with a line that says what to do.
 type hinted struct {
 	error

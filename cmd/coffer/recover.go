@@ -150,7 +150,7 @@ func (a *app) getKey(ctx context.Context, profile keyring.Profile, v config.Vaul
 	}
 	key, err := keyring.ParseDigits(text)
 	if err != nil {
-		return seal.Key{}, fmt.Errorf("reading the digits: %w", err)
+		return seal.Key{}, hint(fmt.Errorf("reading the digits: %w", err), digitsHint)
 	}
 	err = profile.Verify(key.Keys(profile.Store))
 	if errors.Is(err, seal.ErrKey) {

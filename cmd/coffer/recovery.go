@@ -120,7 +120,7 @@ func (a *app) recoveryVerify(ctx context.Context, file string) error {
 	}
 	typed, err := keyring.ParseDigits(text)
 	if err != nil {
-		return fmt.Errorf("reading the digits: %w", err)
+		return hint(fmt.Errorf("reading the digits: %w", err), digitsHint)
 	}
 	if !typed.Equal(key) {
 		return hint(fmt.Errorf("these digits are not the key of this machine, from group %d on: %w", firstDifference(typed, key)+1, seal.ErrKey),

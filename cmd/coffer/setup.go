@@ -168,7 +168,7 @@ func (a *app) askWhere(ctx context.Context, w *where) (err error) {
 		return nil
 	}
 	if !a.interactive() {
-		return usagef("missing --upstream")
+		return hint(usagef("missing --upstream"), "say where the backups lie: --upstream folder:/PATH or --upstream s3:https://HOST/BUCKET[/PREFIX]")
 	}
 	w.upstream, err = a.ask(ctx, "Where shall the backups lie (folder:/PATH or s3:https://HOST/BUCKET)? ")
 	return err

@@ -157,7 +157,7 @@ func (a *app) printStatus(s status) error {
 		line("s3", "http://%s", s.Gateway)
 	}
 	if s.Daemon == nil {
-		line("daemon", "not running: nothing is watched")
+		line("daemon", `not running: nothing is watched; "systemctl --user enable --now coffer" or "cofferd" starts it`)
 		for _, src := range s.Sources {
 			line("source", "%s  %s", src.Name, src.Path)
 		}

@@ -26,7 +26,14 @@ func openUpstream(ctx context.Context, u config.Upstream, create bool) (upstream
 	c.Create = create
 	b, err := upstream.Open(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("upstream %s: %w", u.Name, err)
+		err = fmt.Errorf("upstream %s: %w", u.Name, err)
+		if _, tip := explain(err); tip != "" {
+			return nil, err
+		}
+		if u.Type == "folder" {
+			return nil, hint(err, "is it mounted, and may you write there?")
+		}
+		return nil, hint(err, "check the address and the keys: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --s3-access-key-file and --s3-secret-key-file")
 	}
 	return b, nil
 }

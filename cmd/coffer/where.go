@@ -66,7 +66,7 @@ func parseUpstream(s string) (config.Upstream, error) {
 			PathStyle: !strings.HasSuffix(u.Hostname(), ".amazonaws.com"),
 		}, nil
 	}
-	return config.Upstream{}, usagef("--upstream %q: not folder:/PATH or s3:https://HOST/BUCKET[/PREFIX]", withoutUser(s))
+	return config.Upstream{}, hint(usagef("--upstream %q: not folder:/PATH or s3:https://HOST/BUCKET[/PREFIX]", withoutUser(s)), "a folder begins with folder:, an S3 bucket with s3:")
 }
 
 // withoutUser hides a password that somebody put into the URL.
@@ -122,7 +122,7 @@ func parseSources(args []string) ([]config.Source, error) {
 		}
 		path = absolute(path)
 		if _, err := os.Stat(path); err != nil {
-			return nil, fmt.Errorf("--source %s: %w", name, err)
+			return nil, hint(fmt.Errorf("--source %s: %w", name, err), "give a folder that exists and that you may read: NAME=PATH")
 		}
 		all = append(all, config.Source{Name: name, Path: path})
 	}
