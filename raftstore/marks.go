@@ -206,18 +206,24 @@ func (n *node) holds() (holding, error) {
 }
 
 // remember is the leader's part: it commits marks from time to time, and soon
-// after a node has started.
+// after a node has started, itself too.
 func (s *Store) remember(ctx context.Context, n *node) {
 	tick := time.NewTicker(s.c.hooks.markEvery)
 	defer tick.Stop()
+	own := time.NewTicker(min(time.Second, s.c.hooks.markEvery)) // nobody brings news of this node's own start
+	defer own.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		case <-n.greeter.news:
+		case <-own.C:
+			if n.remembered(s.c.NodeID) {
+				continue
+			}
 		}
-		if n.raft.State() != raft.Leader || n.state.idle() && !n.greeter.anyNew(n.state.known) {
+		if n.raft.State() != raft.Leader || n.state.idle() && n.remembered(s.c.NodeID) && !n.greeter.anyNew(n.state.known) {
 			continue
 		}
 		m, err := s.markNow(n)
@@ -228,6 +234,12 @@ func (s *Store) remember(ctx context.Context, n *node) {
 			s.c.Log.Debug("no mark was made", zap.Error(err))
 		}
 	}
+}
+
+// remembered tells whether the group remembers this start of the node.
+func (n *node) remembered(id string) bool {
+	k := n.state.known(id)
+	return k.Start == n.start.Start && k.Nonce == n.start.Nonce
 }
 
 // markNow gathers what is certain: what a node acknowledged to this leader in

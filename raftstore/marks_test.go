@@ -248,3 +248,14 @@ func TestHoldings(t *testing.T) {
 		}
 	})
 }
+
+// A leader's own start is remembered at once, not at the next mark of routine: else
+// its disk could be replaced by the one of before that start, and nobody would know.
+func TestStartOfLeaderIsRemembered(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1, func(_ int, c *Config) { c.hooks.markEvery = time.Hour })
+	eventually(t, "the node's start in its state", func() bool {
+		n := c[0].store.node.Load()
+		return n != nil && n.remembered(c[0].c.NodeID)
+	})
+}
