@@ -67,7 +67,7 @@ func Run(ctx context.Context, c Config) (Report, error) {
 		return Report{}, err
 	}
 	if err := f.startAll(ctx); err != nil {
-		return Report{}, fmt.Errorf("after the faults: %w", err)
+		return Report{}, fmt.Errorf("after the faults: %w (before: %q)", err, n.problems)
 	}
 	w.checkKept(ctx)
 	ledgers, err := f.ledgers()

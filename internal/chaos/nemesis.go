@@ -180,6 +180,10 @@ func fill(file string) error {
 	return nil
 }
 
+// memory is the age of a disk that the other nodes must notice: they tell each other
+// every ten seconds how long a ledger is, and where a log ends.
+const memory = 12 * time.Second
+
 // rollBack gives a node the disk that it had some seconds, and guesses, ago. The
 // whole disk, SoftHSM's token and its anchor with it: only the others can tell. The
 // node must end by itself and say why. Then its newest disk comes back.
@@ -200,7 +204,9 @@ func (n *nemesis) rollBack(ctx context.Context) error {
 	if err := errors.Join(v.start(), n.fleet.await(ctx, n.fleet.nodes)); err != nil {
 		return err
 	}
-	n.calm(ctx, 3000) // others guess, and remember
+	if err := pause(ctx, memory); err != nil { // others guess, and remember
+		return err
+	}
 	v.kill()
 	if err := errors.Join(os.Rename(v.home(), now), os.Rename(old, v.home())); err != nil {
 		return err
