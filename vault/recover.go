@@ -363,10 +363,12 @@ func (c *Client) prove(ctx context.Context, got *recovered, b *AttemptBody) {
 
 // renew makes a new epoch, with the same password, once half of the life of this one
 // is used up: the fewer evaluations of one key there are, the less a node that
-// falls later has to tell. The key is recovered already: a failure is no error.
+// falls later has to tell. It also does so when nodes that take no part in the record
+// could, as those that took the place of lost ones. The key is recovered already: a
+// failure is no error.
 func (c *Client) renew(ctx context.Context, password string, got *recovered) {
 	_, h, err := parseRecord(got.record)
-	if err != nil || !got.senior || got.used < (h.Policy.Lifetime+1)/2 {
+	if err != nil || !got.senior || got.used == 0 || got.used < (h.Policy.Lifetime+1)/2 && !c.mends(ctx, h) {
 		return
 	}
 	if err = c.resume(ctx); err == nil {
@@ -375,4 +377,29 @@ func (c *Client) renew(ctx context.Context, password string, got *recovered) {
 	if err != nil {
 		c.log.Warn("the account was not registered anew", zap.Error(err))
 	}
+}
+
+// mendTime bounds how long a recovery that is done already waits for nodes.
+const mendTime = 3 * time.Second
+
+// mends says whether a new record would have more nodes than this one: some that
+// take no part know the account, and all that take part are there.
+func (c *Client) mends(ctx context.Context, h *Header) bool {
+	within, without := len(c.participants(h)), 0
+	if within == len(c.nodes) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, mendTime)
+	defer cancel()
+	for r := range c.askAll(ctx, KindRecord, func(int) any { return &RecordBody{UID: c.uid} }) {
+		if r.err != nil || r.answer.Code != CodeOK {
+			continue
+		}
+		if _, in := h.node(r.node.node.ID); in {
+			within--
+		} else {
+			without++
+		}
+	}
+	return within == 0 && without > 0
 }
