@@ -69,9 +69,10 @@ func must(t *testing.T, args ...string) string {
 	return strings.TrimSpace(out)
 }
 
-// testFleet is three nodes on this machine, each a process with a token of its own.
+// testFleet is nodes on this machine, each a process with a token of its own.
 type testFleet struct {
 	t        *testing.T
+	dir      string
 	root     string // public root key
 	manifest []byte
 	nodes    map[string]*process
@@ -99,26 +100,20 @@ mode = "open"
 
 func newFleet(t *testing.T, policy ...string) *testFleet {
 	t.Helper()
+	return newFleetOf(t, 3, policy...)
+}
+
+func newFleetOf(t *testing.T, size int, policy ...string) *testFleet {
+	t.Helper()
 	dir := t.TempDir()
-	f := &testFleet{t: t, nodes: make(map[string]*process)}
-	rootKey, manifest := filepath.Join(dir, "root.key"), filepath.Join(dir, "fleet.cbor")
-	f.root = must(t, "fleet", "key", "--out", rootKey)
-	args := append([]string{"fleet", "init", "--root", rootKey, "--name", "test", "--out", manifest}, policy...)
-	for _, id := range []string{"n1", "n2", "n3"} {
-		p := &process{config: filepath.Join(dir, id+".toml")}
-		text := fmt.Sprintf(nodeConfig, filepath.Join(dir, id), freeAddr(t), freeAddr(t), manifest, f.root, softHSM, "coffer-"+id, filepath.Join(dir, id+".pin"))
-		if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		must(t, "init", "--config", p.config)
-		args = append(args, filepath.Join(dir, id, "node.json"))
-		f.nodes[id] = p
+	f := &testFleet{t: t, dir: dir, nodes: make(map[string]*process)}
+	f.root = must(t, "fleet", "key", "--out", f.file("root.key"))
+	args := append([]string{"fleet", "init", "--root", f.file("root.key"), "--name", "test", "--out", f.file("fleet.cbor")}, policy...)
+	for i := range size {
+		args = append(args, f.add(fmt.Sprint("n", i+1)))
 	}
 	must(t, args...)
-	var err error
-	if f.manifest, err = os.ReadFile(manifest); err != nil {
-		t.Fatal(err)
-	}
+	f.follow()
 	for id := range f.nodes {
 		f.start(id)
 	}
@@ -127,12 +122,36 @@ func newFleet(t *testing.T, policy ...string) *testFleet {
 			if p.cmd != nil {
 				f.kill(id)
 			}
-			if b, err := os.ReadFile(p.log.Name()); err == nil && t.Failed() {
+			if b, err := os.ReadFile(p.config + ".log"); err == nil && t.Failed() {
 				t.Logf("%s:\n%s", id, b)
 			}
 		}
 	})
 	return f
+}
+
+func (f *testFleet) file(name string) string { return filepath.Join(f.dir, name) }
+
+// add prepares a node and returns its node.json.
+func (f *testFleet) add(id string) string {
+	f.t.Helper()
+	p := &process{config: f.file(id + ".toml")}
+	text := fmt.Sprintf(nodeConfig, f.file(id), freeAddr(f.t), freeAddr(f.t), f.file("fleet.cbor"), f.root, softHSM, "coffer-"+id, f.file(id+".pin"))
+	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	must(f.t, "init", "--config", p.config)
+	f.nodes[id] = p
+	return filepath.Join(f.file(id), "node.json")
+}
+
+// follow makes new clients follow the fleet file as it is now.
+func (f *testFleet) follow() {
+	f.t.Helper()
+	var err error
+	if f.manifest, err = os.ReadFile(f.file("fleet.cbor")); err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 func freeAddr(t *testing.T) string {

@@ -80,7 +80,7 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 	order := new(machine)
 	store, err := raftstore.New(raftstore.Config{
 		NodeID: c.Name, Dir: filepath.Join(c.Dir, "raft"), Listen: c.RaftListen, Peers: peers(m), Certificate: cert,
-		Machine: order, OnApply: func(index uint64) { server.Applied(index) },
+		Join: joins(c, m), Machine: order, OnApply: func(index uint64) { server.Applied(index) },
 		Log: log.Named("raft"), Metrics: telemetry.Prefix(reg, "raft"),
 	})
 	if err != nil {
@@ -107,6 +107,16 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 		return &exitError{err, exitConfig, ""}
 	}
 	return n.run(ctx, append(watched, refresh, server.Run, func(ctx context.Context) error { return server.Serve(ctx, clients, cert) }))
+}
+
+// joins says whether a node without state waits to be added. Only a fleet's first
+// manifest describes nodes that may begin together: after that an empty node is one
+// that takes a lost one's place, and must not begin a group beside the fleet's.
+func joins(c *config.Vault, m *vault.Manifest) bool {
+	if c.Join != nil {
+		return *c.Join
+	}
+	return m.Sequence > 1
 }
 
 // peers are the nodes of the manifest as raft knows them.
@@ -215,6 +225,9 @@ func (n *node) watched(reg prometheusRegistry) ([]func(context.Context) error, e
 		return nil
 	})
 	n.health.Ready("leader", func() error {
+		if len(n.store.Status().Members) == 0 {
+			return errors.New("waits until the fleet's leader adds it")
+		}
 		if id, _, _ := n.store.Leader(); id == "" {
 			return errors.New("no leader is known")
 		}
