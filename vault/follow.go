@@ -20,13 +20,18 @@ type snapshot struct {
 
 // look reads the account from this node's applied state.
 func (s *Server) look(uid UID) (snapshot, error) {
-	sn := snapshot{uid: uid}
+	var sn snapshot
 	err := s.c.Log.View(func(kv KV) error {
 		var err error
-		sn.a, sn.known, err = loadAccount(kv, uid)
-		sn.feed = feedPosition(kv)
+		sn, err = lookIn(kv, uid)
 		return err
 	})
+	return sn, err
+}
+
+func lookIn(kv KV, uid UID) (sn snapshot, err error) {
+	sn.uid, sn.feed = uid, feedPosition(kv)
+	sn.a, sn.known, err = loadAccount(kv, uid)
 	return sn, err
 }
 
@@ -74,11 +79,10 @@ func (s *Server) regressed(sn snapshot, t *tally) Code {
 	if t == nil {
 		return CodeOK
 	}
-	behind := sn.feed < t.feed
-	lost := t.current != Epoch{} && sn.a.Current == nil && sn.a.Gone == 0
-	if sn.a.Seq >= t.seq && sn.a.Restored >= t.restored && !lost && !behind {
+	if !sn.lacks(t) {
 		return CodeOK
 	}
+	behind := sn.feed < t.feed
 	if behind && time.Since(s.started) < catchUp {
 		return CodeRetry
 	}
@@ -87,6 +91,12 @@ func (s *Server) regressed(sn snapshot, t *tally) Code {
 	s.log.Error("replicated state is behind this node's ledger: not evaluating",
 		zap.Uint64("feed", sn.feed), zap.Bool("position", behind))
 	return CodeRegression
+}
+
+// lacks says whether the state knows less of the account than the ledger does.
+func (sn snapshot) lacks(t *tally) bool {
+	lost := t.current != Epoch{} && sn.a.Current == nil && sn.a.Gone == 0
+	return sn.a.Seq < t.seq || sn.a.Restored < t.restored || sn.feed < t.feed || lost
 }
 
 // catchUp is how long after the start a state may be behind the ledger.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,11 +157,10 @@ func TestGrowingLedgerIsNoRollback(t *testing.T) {
 		n.halt()
 		n.start()
 		n.awaitReady()
-		grown := false
+		var grown atomic.Bool // two nodes may ask at once
 		f.mu.Lock()
 		f.nodes[0].cut = func(k Kind) bool {
-			if k == KindHead && !grown {
-				grown = true
+			if k == KindHead && grown.CompareAndSwap(false, true) {
 				f.wrong(c, "wrong")
 				w := f.nodes[1].server.witness
 				for _, p := range w.peers {
@@ -175,7 +175,7 @@ func TestGrowingLedgerIsNoRollback(t *testing.T) {
 		}
 		f.mu.Unlock()
 		time.Sleep(3 * witnessEvery)
-		if !grown {
+		if !grown.Load() {
 			t.Fatal("nobody was asked")
 		}
 		select {

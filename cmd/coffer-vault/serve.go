@@ -81,7 +81,8 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 	store, err := raftstore.New(raftstore.Config{
 		NodeID: c.Name, Dir: filepath.Join(c.Dir, "raft"), Listen: c.RaftListen, Peers: peers(m), Certificate: cert,
 		Join: joins(c, m), Machine: order, OnApply: func(index uint64) { server.Applied(index) },
-		Log: log.Named("raft"), Metrics: telemetry.Prefix(reg, "raft"),
+		CheckSnapshot: func(kv raftstore.KV) error { return server.CheckState(kv) },
+		Log:           log.Named("raft"), Metrics: telemetry.Prefix(reg, "raft"),
 	})
 	if err != nil {
 		return &exitError{err, exitConfig, `"coffer-vault fleet show" prints the fleet; node.json says what this node is`}
