@@ -154,7 +154,9 @@ func (w *applying) mark(l *raft.Log) error {
 		}
 	}
 	w.marks = now
-	w.marked = l.Index
+	if m.index == w.pos.Index { // what came in before the mark and after its making is not in it: another one follows
+		w.marked = l.Index
+	}
 	return nil
 }
 

@@ -78,7 +78,7 @@ type state struct {
 	failed  error
 	retired map[string]bool
 	marks   marks
-	marked  uint64 // index of the last mark
+	marked  uint64 // index of the last mark that speaks of all before it
 	chains  chains // the applying goroutine's
 }
 
