@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"filippo.io/nistec"
 	"github.com/fxamacker/cbor/v2"
 	"golang.org/x/sync/errgroup"
 
@@ -143,10 +144,15 @@ func (g *guesses) load(ctx context.Context, clients, share int) (*load, error) {
 	}
 	n := g.f.manifest.Nodes[place]
 	w := &wire{node: n, manifest: g.f.manifest.Hash(), http: &http.Client{Transport: transport(n, clients), Timeout: 30 * time.Second}}
-	w.key.Curve = elliptic.P256()
-	if w.key.X, w.key.Y = elliptic.UnmarshalCompressed(elliptic.P256(), n.Identity[:]); w.key.X == nil {
-		return nil, errors.New("identity is no point")
+	point, err := nistec.NewP256Point().SetBytes(n.Identity[:])
+	if err != nil {
+		return nil, fmt.Errorf("identity of %s: %w", n.ID, err)
 	}
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("identity of %s: %w", n.ID, err)
+	}
+	w.key = *key
 	var connect errgroup.Group
 	for range clients { // before the clock runs
 		connect.Go(func() error {
