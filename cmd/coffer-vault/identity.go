@@ -98,7 +98,8 @@ func writeSecret(file string, data []byte) error {
 	return durable.WriteFile(file, data, 0o600)
 }
 
-// readSecret reads a small file that only its owner may read.
+// readSecret reads a small file that only its owner may read. Credentials of
+// systemd are 0440 where it grants them by ACL: their folder is closed instead.
 func readSecret(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -109,7 +110,9 @@ func readSecret(file string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	credential := dir != "" && filepath.Dir(file) == filepath.Clean(dir)
+	if info.Mode().Perm()&0o077 != 0 && !credential {
 		return nil, hinted(fmt.Errorf("%s is open to others (%v)", file, info.Mode().Perm()), "chmod 600 "+file)
 	}
 	return io.ReadAll(io.LimitReader(f, 64<<10))
