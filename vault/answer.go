@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"coffer/ppss"
 )
 
 // answer decides what a request gets. Nothing is looked up before the token is
@@ -53,6 +55,9 @@ func (s *Server) propose(ctx context.Context, r *Request, body any, uid UID) *An
 	}
 	if b, ok := body.(*CommitBody); ok && !s.acceptable(b) {
 		return &Answer{Code: CodeMalformed}
+	}
+	if b, ok := body.(*AttemptBody); ok && ppss.CheckPoint(b.Element) != nil {
+		return &Answer{Code: CodeMalformed} // before it counts; the machine does not ask
 	}
 	out, err := s.c.Log.Propose(ctx, encodeCommand(&Command{Kind: r.Kind, Time: s.now(), Token: r.Token, Body: r.Body}))
 	if err != nil {

@@ -18,6 +18,7 @@ func BenchmarkMachineAttempt(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	fresh := kv.clone()
 	body := &AttemptBody{UID: c.uid, Epoch: a.Current.Epoch, Element: randomPoint()}
 	for i := 0; b.Loop(); i++ {
 		body.ID[0], body.ID[1], body.ID[2] = byte(i), byte(i>>8), byte(i>>16)
@@ -27,7 +28,7 @@ func BenchmarkMachineAttempt(b *testing.B) {
 			b.Fatal(err)
 		}
 		if o.Code == CodeDestroyed {
-			a.save(kv, c.uid)
+			kv = fresh.clone()
 		}
 	}
 }

@@ -39,7 +39,7 @@ func TestLogsNameNobody(t *testing.T) {
 		f.client("anna.canary", func(c *ClientConfig) { c.Token = "token.canary" }).Recover(context.Background(), password)
 		f.forge("anna.canary", func(a *account) { a.Gone = 1 }) // unauthorised
 		synctest.Wait()
-		f.forge("anna.canary", func(a *account) { *a = account{Version: version} }) // behind the ledger
+		f.forge("anna.canary", func(a *account) { *a = account{stored: a.stored} }) // behind the ledger
 		c.Recover(context.Background(), password)
 		walkFiles(t, f.nodes[0].dir+"/keys", func(p string) { os.Chmod(p, 0); os.Rename(p, p+"x") })
 		for _, n := range f.nodes[1:] {

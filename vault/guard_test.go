@@ -202,7 +202,7 @@ func TestForgedStateWinsNoGuess(t *testing.T) {
 		},
 		"budget of 200":     func(a *account) { a.Budget = 200 },
 		"number far ahead":  func(a *account) { a.Seq, a.Restored, a.Attempts = 1<<40, 1<<40, nil },
-		"account forgotten": func(a *account) { *a = account{Version: version} },
+		"account forgotten": func(a *account) { *a = account{stored: a.stored} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {

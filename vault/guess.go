@@ -1,49 +1,5 @@
 package vault
 
-import (
-	"coffer/ppss"
-)
-
-// attempt counts a guess. The same id with the same element is the same guess,
-// whenever it comes; with another element it is refused, for one count must not
-// buy two evaluations.
-func (a *account) attempt(b *AttemptBody, c *Command) outcome {
-	if a.Gone != 0 {
-		return outcome{Code: CodeDestroyed}
-	}
-	for _, t := range a.Attempts {
-		if t.ID == b.ID {
-			if t.Epoch != b.Epoch || t.Element != b.Element {
-				return outcome{Code: CodeConflict}
-			}
-			return outcome{Code: CodeOK, Seq: t.Seq}
-		}
-	}
-	r := a.registration(b.Epoch)
-	switch {
-	case a.Current == nil:
-		return outcome{Code: CodeNone}
-	case r == nil:
-		return outcome{Code: CodeStale}
-	case ppss.CheckPoint(b.Element) != nil:
-		return outcome{Code: CodeMalformed}
-	case a.left() == 0: // until the deadline, for a proof of the last one
-		return outcome{Code: CodeDestroyed}
-	case r.Used >= a.policy().Lifetime:
-		return outcome{Code: CodeWorn}
-	}
-	if wait := a.Last + a.policy().delay(a.used()).Milliseconds() - c.Time; wait > 0 && a.used() > 0 {
-		return outcome{Code: CodeWait, Retry: retrySeconds(wait)}
-	}
-	a.Seq++
-	r.Used++
-	a.Last = c.Time
-	a.Attempts = append(a.Attempts, attempt{
-		Seq: a.Seq, ID: b.ID, Epoch: b.Epoch, Element: b.Element, At: c.Time, Token: c.Token,
-	})
-	return outcome{Code: CodeOK, Seq: a.Seq}
-}
-
 // retrySeconds rounds milliseconds up to seconds.
 func retrySeconds(ms int64) uint32 { return uint32(min((ms+999)/1000, 1<<32-1)) }
 

@@ -96,9 +96,9 @@ func (s *Server) feed(at uint64) (uids []UID, now uint64, lost bool) {
 			return nil
 		}
 		for n := at + 1; n <= now; n++ {
-			if b, ok := kv.Get(feedKey(n)); ok && len(b) == len(UID{}) && !seen[UID(b)] {
-				seen[UID(b)] = true
-				uids = append(uids, UID(b))
+			if uid, ok := changed(kv, n); ok && !seen[uid] {
+				seen[uid] = true
+				uids = append(uids, uid)
 			}
 		}
 		return nil
