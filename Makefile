@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -ldflags '-s -w'
 
 # what tests and demo run beside Go and gcc
 DEMO_PACKAGES := softhsm2
-TEST_PACKAGES := $(DEMO_PACKAGES) acl attr awscli chromium fish fuse3 iproute2 mandoc poppler-utils python3-boto3 rclone s3cmd s3fs zbar-tools zsh
+TEST_PACKAGES := $(DEMO_PACKAGES) acl attr awscli chromium fish fuse3 iproute2 mandoc poppler-utils python3-boto3 rclone rpm s3cmd s3fs zbar-tools zsh
 
 unexport AWS_CA_BUNDLE
 
@@ -52,12 +52,16 @@ need-test:
 
 # Programs that only tests run, at the versions of tools/go.mod.
 .PHONY: tools
-tools: $(TOOLS)/minio $(TOOLS)/restic $(TOOLS)/s5cmd $(TOOLS)/staticcheck
+tools: $(TOOLS)/minio $(TOOLS)/nfpm $(TOOLS)/restic $(TOOLS)/s5cmd $(TOOLS)/staticcheck
 
 $(TOOLS)/minio: PKG = github.com/minio/minio
 $(TOOLS)/restic: PKG = github.com/restic/restic/cmd/restic
 $(TOOLS)/s5cmd: PKG = github.com/peak/s5cmd/v2
 $(TOOLS)/staticcheck: PKG = honnef.co/go/tools/cmd/staticcheck
+$(TOOLS)/nfpm: tools/nfpm/go.mod
+	@echo "tools: building nfpm (once; a minute)"
+	@mkdir -p $(TOOLS)
+	cd tools/nfpm && go build -o ../../$@ github.com/goreleaser/nfpm/v2/cmd/nfpm
 $(TOOLS)/rclone: tools/rclone/go.mod
 	@echo "tools: building rclone (once; some minutes)"
 	@mkdir -p $(TOOLS)
@@ -67,6 +71,10 @@ $(TOOLS)/%: tools/go.mod
 	@mkdir -p $(TOOLS)
 	cd tools && go build -o ../$@ $(PKG)
 
+.PHONY: packages
+packages: $(TOOLS)/nfpm ## deb and rpm of coffer and coffer-vault, into dist/ (the same bytes for the same commit)
+	TOOLS=$(TOOLS) packaging/build.sh dist
+
 .PHONY: bench-backup
 bench-backup: build tools ## coffer against restic over the same MinIO (ARGS="-scale 0.1 -reps 1" for a short look)
 	go run ./bench/backup $(ARGS)
@@ -74,6 +82,17 @@ bench-backup: build tools ## coffer against restic over the same MinIO (ARGS="-s
 .PHONY: bench-gateway
 bench-gateway: build tools $(TOOLS)/rclone ## the gateway against rclone serve s3 over crypt, both over MinIO
 	go run ./bench/gateway $(ARGS)
+
+FUZZTIME ?= 60s
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, FUZZTIME each
+	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+	  sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file" | while read -r name; do \
+	    echo "fuzz: $$(dirname "$$file") $$name"; \
+	    go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null || exit 1; \
+	  done || exit 1; \
+	done
 
 .PHONY: model
 model: ## spin checks the guess budget in all states, and that each guard is needed
