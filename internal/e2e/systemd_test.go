@@ -67,6 +67,15 @@ func boot(t *testing.T) *booted {
 			copyFile(t, filepath.Join(unitDir, from, f.Name()), filepath.Join(install, to, f.Name()), 0o644)
 		}
 	}
+	b := bootWith(t, install)
+	b.must("systemd-sysusers")
+	b.must("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/coffer.conf")
+	return b
+}
+
+// bootWith starts one with what is in install over its root.
+func bootWith(t *testing.T, install string) *booted {
+	t.Helper()
 	dir, err := os.MkdirTemp("/var/tmp", "coffer-boot-") // overlayfs wants no overlay beneath
 	if err != nil {
 		t.Fatal(err)
@@ -116,8 +125,6 @@ func boot(t *testing.T) *booted {
 		state, _ := b.try("systemctl", "is-system-running")
 		return strings.HasPrefix(state, "running") || strings.HasPrefix(state, "degraded")
 	})
-	b.must("systemd-sysusers")
-	b.must("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/coffer.conf")
 	return b
 }
 
