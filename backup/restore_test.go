@@ -316,3 +316,32 @@ func TestRestoreOverwrite(t *testing.T) {
 		t.Errorf("a dry run wrote (%v) or counted wrong: %+v", err, rep)
 	}
 }
+
+// A target that gives what is made in it a group of its own, by its setgid bit,
+// does not keep files from getting theirs.
+func TestRestoreIntoSetgid(t *testing.T) {
+	f := newFixture(t)
+	f.write("dir/sub/file", []byte("content"))
+	f.backup()
+	to := t.TempDir()
+	if os.Geteuid() == 0 { // others may only give their own groups
+		must(t, os.Chown(to, 0, 12345))
+	}
+	must(t, os.Chmod(to, 0o755|fs.ModeSetgid))
+	s, err := f.repo.Find(t.Context(), "latest", "")
+	must(t, err)
+	rep, err := f.repo.Restore(t.Context(), RestoreOptions{Snapshot: s, To: to})
+	must(t, err)
+	if len(rep.Failed)+len(rep.Warnings) > 0 {
+		t.Errorf("%+v", rep)
+	}
+	want, got := describe(t, f.src), describe(t, to)
+	if len(want) != 3 {
+		t.Errorf("the source is %q", want)
+	}
+	for p, w := range want {
+		if got[p] != w {
+			t.Errorf("%s is %s, want %s", p, got[p], w)
+		}
+	}
+}

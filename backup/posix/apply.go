@@ -15,10 +15,25 @@ import (
 // directory, in the order in which none undoes another. Errors of parts are
 // joined: the rest is set all the same. Without the right owner a file gets no
 // setuid and setgid bits: they would lend the rights of somebody else.
-func Apply(fd int, e *tree.Entry) error {
+func Apply(fd int, e *tree.Entry) error { return apply(fd, e, false) }
+
+// ApplyNew is Apply for what this process has just made where OwnsNew is true:
+// it spares the system call that sets an owner who is the owner already.
+func ApplyNew(fd int, e *tree.Entry) error { return apply(fd, e, true) }
+
+// OwnsNew reports whether what this process makes in an open directory belongs to
+// its own user and group. A setgid bit, or how it is mounted, may give the
+// directory's group instead.
+func OwnsNew(dirfd int) bool {
+	var st unix.Stat_t
+	uid, gid := ids()
+	return unix.Fstat(dirfd, &st) == nil && int(st.Uid) == uid && int(st.Gid) == gid
+}
+
+func apply(fd int, e *tree.Entry, isNew bool) error {
 	var errs []error
 	mode := e.Mode
-	if err := chown(e, func(uid, gid int) error { return unix.Fchown(fd, uid, gid) }); err != nil {
+	if err := chown(e, isNew, func(uid, gid int) error { return unix.Fchown(fd, uid, gid) }); err != nil {
 		errs = append(errs, err)
 		mode &^= unix.S_ISUID | unix.S_ISGID
 	}
@@ -41,7 +56,7 @@ func Apply(fd int, e *tree.Entry) error {
 func ApplyAt(dirfd int, e *tree.Entry) error {
 	var errs []error
 	mode := e.Mode
-	if err := chown(e, func(uid, gid int) error {
+	if err := chown(e, false, func(uid, gid int) error {
 		return unix.Fchownat(dirfd, e.Name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
 	}); err != nil {
 		errs = append(errs, err)
@@ -67,8 +82,8 @@ func ApplyAt(dirfd int, e *tree.Entry) error {
 
 var ids = sync.OnceValues(func() (int, int) { return os.Geteuid(), os.Getegid() })
 
-func chown(e *tree.Entry, call func(uid, gid int) error) error {
-	if uid, gid := ids(); uid != 0 && uint32(uid) == e.UID && uint32(gid) == e.GID {
+func chown(e *tree.Entry, isNew bool, call func(uid, gid int) error) error {
+	if uid, gid := ids(); (uid != 0 || isNew) && uint32(uid) == e.UID && uint32(gid) == e.GID {
 		return nil // what is new belongs to us already
 	}
 	if err := call(int(e.UID), int(e.GID)); err != nil {

@@ -21,6 +21,8 @@ type outDir struct {
 	name   string
 	path   string      // for people
 	e      *tree.Entry // what to set at the end; nil: it was there before
+	fresh  bool        // made by this restore: nothing is in it but what the restore puts there
+	ours   bool        // and what is made in it belongs to this process, with its own group
 
 	fd    int // -1: not open
 	users int // of fd
@@ -130,7 +132,7 @@ func (x *restorer) makeDir(up *outDir, e *tree.Entry) *outDir {
 	}
 	err := x.dirs.with(up, func(fd int) error {
 		err := unix.Mkdirat(fd, e.Name, 0o700)
-		if err != unix.EEXIST {
+		if d.fresh = err == nil; err != unix.EEXIST {
 			return err
 		}
 		var st unix.Stat_t
@@ -149,7 +151,10 @@ func (x *restorer) makeDir(up *outDir, e *tree.Entry) *outDir {
 		return unix.Mkdirat(fd, e.Name, 0o700)
 	})
 	if err == nil {
-		_, err = x.dirs.acquire(d)
+		var fd int
+		if fd, err = x.dirs.acquire(d); err == nil && d.fresh {
+			d.ours = posix.OwnsNew(fd)
+		}
 	}
 	if err != nil {
 		x.log.Failed(d.path, fmt.Errorf("making the directory: %w", err))
@@ -182,7 +187,7 @@ func (x *restorer) deleteOthers(d *outDir, entries []tree.Entry) {
 // clear makes room for an entry, as the mode of overwriting wants it. It reports
 // false if what is there stays; if that is the same file, its metadata is set.
 func (x *restorer) clear(d *outDir, e *tree.Entry) (write bool, err error) {
-	if x.o.DryRun && d.fd < 0 {
+	if d.fresh || x.o.DryRun && d.fd < 0 {
 		return true, nil
 	}
 	err = x.dirs.with(d, func(fd int) error {

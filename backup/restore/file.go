@@ -56,7 +56,11 @@ func (f *outFile) write(off int64, data []byte) {
 				return fmt.Errorf("setting the size: %w", err)
 			}
 		}
-		if err := posix.Apply(f.fd, f.e); err != nil {
+		apply := posix.Apply
+		if f.dir.ours {
+			apply = posix.ApplyNew
+		}
+		if err := apply(f.fd, f.e); err != nil {
 			f.x.log.Warn(join(f.dir.path, f.e.Name), err)
 		}
 		return nil

@@ -13,12 +13,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"coffer/backup"
 	"coffer/vault"
 )
 
 func main() {
 	// The key will be in memory: no core dump, no debugger of the same user.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // it cannot fail for 0
+	backup.LimitMemory()
 	os.Exit(run(os.Args[1:], theSystem()))
 }
 

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"coffer"
+	"coffer/backup"
 	"coffer/daemon"
 	"coffer/internal/config"
 	"coffer/internal/telemetry"
@@ -39,6 +40,7 @@ const (
 func main() {
 	// The key will be in memory: no core dump, no debugger of the same user.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // it cannot fail for 0
+	backup.LimitMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx, os.Args[1:])
