@@ -55,16 +55,21 @@ func (p *Process) CPU() (time.Duration, error) {
 }
 
 // RSS returns the resident memory of the process in bytes.
-func (p *Process) RSS() (int64, error) {
+func (p *Process) RSS() (int64, error) { return p.memory("VmRSS:") }
+
+// PeakRSS returns the most that RSS ever was.
+func (p *Process) PeakRSS() (int64, error) { return p.memory("VmHWM:") }
+
+func (p *Process) memory(field string) (int64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, field); ok {
 			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 			return kb << 10, err
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS of process %d", p.cmd.Process.Pid)
+	return 0, fmt.Errorf("no %s of process %d", field, p.cmd.Process.Pid)
 }

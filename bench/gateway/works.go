@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/minio/minio-go/v7/pkg/signer"
@@ -21,18 +22,33 @@ type work struct {
 
 const parallel = 16 // requests in flight, where there are many
 
+// The works that figures of their own are about.
+const (
+	bigPut = "put-1GiB"
+	bigGet = "get-1GiB"
+)
+
+// objects is how many the works leave in a bucket.
+func objects(scale float64) int { return 1 + parallel + int(1000*scale) + int(10_000*scale) }
+
 // works are the loads of the benchmark; each GET reads what the PUT before it wrote.
 func works(scale float64) []work {
 	big := int64(1 << 30 * scale)
 	mid, small, ranges := int(1000*scale), int(10_000*scale), int(2000*scale)
 	return []work{
-		{"put-1GiB", big, func(ctx context.Context, t *target) (time.Duration, error) {
+		{bigPut, big, func(ctx context.Context, t *target) (time.Duration, error) {
 			return t.many(ctx, "PUT", "big", 1, big, 1)
 		}},
-		{"get-1GiB", big, func(ctx context.Context, t *target) (time.Duration, error) {
+		{bigGet, big, func(ctx context.Context, t *target) (time.Duration, error) {
 			return t.many(ctx, "GET", "big", 1, big, 1)
 		}},
 		{"ranges-4K", int64(ranges) << 12, func(ctx context.Context, t *target) (time.Duration, error) { return t.ranges(ctx, "big0", big, ranges) }},
+		{"put-64MiB", big, func(ctx context.Context, t *target) (time.Duration, error) {
+			return t.many(ctx, "PUT", "long", parallel, big/parallel, parallel)
+		}},
+		{"get-64MiB", big, func(ctx context.Context, t *target) (time.Duration, error) {
+			return t.many(ctx, "GET", "long", parallel, big/parallel, parallel)
+		}},
 		{"put-1MiB", int64(mid) << 20, func(ctx context.Context, t *target) (time.Duration, error) {
 			return t.many(ctx, "PUT", "mid", mid, 1<<20, parallel)
 		}},
@@ -57,7 +73,7 @@ func (t *target) many(ctx context.Context, method, prefix string, count int, siz
 		g.Go(func() error {
 			key := fmt.Sprintf("%s/%s%d", t.bucket, prefix, i)
 			if method == "PUT" {
-				return t.request(ctx, method, key, &source{random: rand.NewPCG(1, uint64(i)), left: size}, size, "", nil)
+				return t.request(ctx, method, key, newSource(i, size), size, "", nil)
 			}
 			n := &counter{}
 			if err := t.request(ctx, method, key, nil, 0, "", n); err != nil {
@@ -94,7 +110,9 @@ func (t *target) ranges(ctx context.Context, key string, size int64, count int) 
 	return time.Since(began), err
 }
 
-var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: parallel, DisableCompression: true}}
+var client = &http.Client{Transport: &http.Transport{
+	MaxIdleConnsPerHost: parallel, DisableCompression: true, ReadBufferSize: 64 << 10, WriteBufferSize: 64 << 10,
+}}
 
 // request sends one signed request, its payload unsigned: the least that every
 // server accepts, so that the client's own cost stays small.
@@ -120,28 +138,36 @@ func (t *target) request(ctx context.Context, method, path string, body io.Reade
 	if into == nil {
 		into = io.Discard
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{into}, resp.Body, make([]byte, 256<<10))
+	buffer := copyBuffers.Get().(*[256 << 10]byte)
+	defer copyBuffers.Put(buffer)
+	_, err = io.CopyBuffer(struct{ io.Writer }{into}, resp.Body, buffer[:])
 	return err
 }
 
-// source gives pseudo-random bytes cheaply: what it costs is not the server's.
-type source struct {
-	random *rand.PCG
-	block  []byte
-	left   int64
+// The client shares the processors with the servers: what it saves is not
+// counted as theirs.
+var copyBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
+// noise is what the bodies are cut from.
+var noise = func() []byte {
+	b := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{1}).Read(b) // never fails
+	return b
+}()
+
+// source is a body of left bytes of noise; each object begins elsewhere in it.
+type source struct{ at, left int64 }
+
+func newSource(seed int, size int64) *source {
+	return &source{int64(seed) * 4099 % int64(len(noise)), size}
 }
 
 func (s *source) Read(p []byte) (int, error) {
 	if s.left == 0 {
 		return 0, io.EOF
 	}
-	if s.block == nil {
-		s.block = make([]byte, 64<<10)
-		for i := range s.block {
-			s.block[i] = byte(s.random.Uint64())
-		}
-	}
-	n := copy(p[:min(int64(len(p)), s.left)], s.block)
+	n := copy(p[:min(int64(len(p)), s.left)], noise[s.at:])
+	s.at = (s.at + int64(n)) % int64(len(noise))
 	s.left -= int64(n)
 	return n, nil
 }
