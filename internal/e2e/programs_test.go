@@ -58,6 +58,7 @@ type machine struct {
 	t    testing.TB
 	home string
 	env  []string
+	said bytes.Buffer // all that its commands wrote, by say
 }
 
 func newMachine(t testing.TB, env ...string) *machine {
@@ -102,6 +103,14 @@ func (m *machine) must(name string, args ...string) string {
 	return out
 }
 
+// say runs a program and keeps what it wrote in m.said.
+func (m *machine) say(name string, args ...string) (stdout, stderr string, code int) {
+	m.t.Helper()
+	stdout, stderr, code = m.run(name, args...)
+	m.said.WriteString(stdout + stderr)
+	return stdout, stderr, code
+}
+
 // daemon is a program in the background.
 type daemon struct {
 	t    testing.TB
@@ -114,7 +123,13 @@ type daemon struct {
 // test process, however that ends.
 func (m *machine) start(name string, args ...string) *daemon {
 	m.t.Helper()
-	log := filepath.Join(m.home, name+".log")
+	return m.startAs(name, name, args...)
+}
+
+// startAs is start with a name of its own for the log.
+func (m *machine) startAs(as, name string, args ...string) *daemon {
+	m.t.Helper()
+	log := filepath.Join(m.home, as+".log")
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		m.t.Fatal(err)
@@ -135,7 +150,7 @@ func (m *machine) start(name string, args ...string) *daemon {
 		d.stop()
 		if m.t.Failed() {
 			text, _ := os.ReadFile(log)
-			m.t.Logf("%s:\n%s", name, text[max(0, len(text)-8000):])
+			m.t.Logf("%s:\n%s", as, text[max(0, len(text)-8000):])
 		}
 	})
 	return d
@@ -145,6 +160,22 @@ func (m *machine) start(name string, args ...string) *daemon {
 func (d *daemon) kill() {
 	d.cmd.Process.Kill()
 	<-d.done
+}
+
+// abort has the program crash with all it can tell.
+func (d *daemon) abort() {
+	d.cmd.Process.Signal(syscall.SIGABRT)
+	<-d.done
+}
+
+// text is what the program has logged.
+func (d *daemon) text() string {
+	d.t.Helper()
+	text, err := os.ReadFile(d.log)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // stop asks the program to end and makes sure that it does.
