@@ -79,14 +79,14 @@ func (s *Server) propose(ctx context.Context, r *Request, body any, uid UID) *An
 	return a
 }
 
-// acceptable refuses a record that asks for more than the fleet grants. The
-// ledgers would not follow it; so it is better never in the log.
+// acceptable refuses a record that asks for more than the fleet grants, or for
+// another stretching. The ledgers would not follow it; so it is better never in the log.
 func (s *Server) acceptable(b *CommitBody) bool {
 	_, h, err := parseRecord(b.Record)
 	if err != nil || h.Fleet != s.fleet || h.UID != b.UID || h.Threshold != s.manifest.Threshold || len(b.Record) > maxRecord {
 		return false
 	}
-	return string(encode(h.Policy)) == string(encode(s.manifest.Policy))
+	return h.Argon == s.manifest.Argon && string(encode(h.Policy)) == string(encode(s.manifest.Policy))
 }
 
 // maxRecord lets two records fit an answer.
@@ -141,6 +141,9 @@ func (s *Server) key(ctx context.Context, b *KeyBody) *Answer {
 		return &Answer{Code: CodeConflict}
 	}
 	defer s.lock(b.UID).Unlock()
+	if s.leaves(b.UID, b.Epoch) { // its key may be there still
+		return &Answer{Code: CodeConflict}
+	}
 	kf, err := s.keys.load(b.UID, b.Epoch)
 	if errors.Is(err, os.ErrNotExist) {
 		kf, err = s.makeKey(ctx, b.UID, b.Epoch)

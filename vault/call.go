@@ -245,6 +245,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// errStale means that what was asked about is not the account's present epoch, or not
+// yet. Nothing was counted.
+var errStale = fmt.Errorf("%w: the record is not the current one any more", ErrInconsistent)
+
 // decided turns the codes that end a command into the errors of the client.
 func decided(a *Answer) error {
 	switch a.Code {
@@ -258,6 +262,8 @@ func decided(a *Answer) error {
 		return ErrDestroyed
 	case CodeWait:
 		return &TooSoon{Left: int(a.Left), RetryAfter: seconds(a.Retry)}
+	case CodeStale:
+		return errStale
 	}
 	return fmt.Errorf("vault: the fleet answers %q", a.Code)
 }

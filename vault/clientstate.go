@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,10 +12,11 @@ import (
 	"coffer/internal/durable"
 )
 
-// The client's two files in StateDir. Neither is secret.
+// The client's two files in StateDir, for each fleet: an account that moves from one
+// to another has to do with both. Neither is secret.
 const (
-	seenName   = "vault-manifest"     // the newest manifest seen: fleet, sequence, hash
-	resumeName = "vault-registration" // a registration that may or may not have taken effect
+	seenName   = "vault-manifest-"     // and the fleet: the newest of its manifests that was seen
+	resumeName = "vault-registration-" // and the fleet: one that may or may not have taken effect
 )
 
 // seen is the newest manifest that a client has followed.
@@ -30,7 +32,7 @@ func notOlder(dir string, m *Manifest) error {
 	if dir == "" {
 		return nil
 	}
-	path := filepath.Join(dir, seenName)
+	path := filepath.Join(dir, seenName+hex.EncodeToString(m.Fleet[:]))
 	var s seen
 	switch b, err := readSmall(path); {
 	case errors.Is(err, os.ErrNotExist):
@@ -40,10 +42,10 @@ func notOlder(dir string, m *Manifest) error {
 		if err := decode(b, &s); err != nil {
 			return fmt.Errorf("reading %s: %w", path, err)
 		}
-		if s.Fleet == m.Fleet && (m.Sequence < s.Sequence || m.Sequence == s.Sequence && m.Hash() != s.Hash) {
+		if s.Fleet != m.Fleet || m.Sequence < s.Sequence || m.Sequence == s.Sequence && m.Hash() != s.Hash {
 			return fmt.Errorf("%w: number %d, but number %d was seen before", ErrManifest, m.Sequence, s.Sequence)
 		}
-		if s.Fleet == m.Fleet && s.Sequence == m.Sequence {
+		if s.Sequence == m.Sequence {
 			return nil
 		}
 	}
@@ -62,7 +64,9 @@ func readSmall(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxMessage+1))
 }
 
-func (c *Client) resumePath() string { return filepath.Join(c.c.StateDir, resumeName) }
+func (c *Client) resumePath() string {
+	return filepath.Join(c.c.StateDir, resumeName+hex.EncodeToString(c.manifest.Fleet[:]))
+}
 
 func (c *Client) saveResume(b *CommitBody) error {
 	if c.c.StateDir == "" {

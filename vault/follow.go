@@ -120,7 +120,7 @@ func (s *Server) followCommit(ctx context.Context, sn snapshot, r *registration)
 		return s.unauthorised("commit") // it names a key that this node did not make
 	}
 	how, ok := s.right(t, sn, r, h)
-	if !ok {
+	if !ok || h.Argon != s.manifest.Argon {
 		return s.unauthorised("commit")
 	}
 	p := h.Policy.within(s.manifest.Policy) // a leader need not have asked whether it is acceptable
@@ -318,6 +318,14 @@ func (s *Server) shredLeft(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// leaves says whether the epoch is over and its key perhaps not shredded yet.
+func (s *Server) leaves(uid UID, epoch Epoch) bool {
+	s.ledger.mu.RLock()
+	defer s.ledger.mu.RUnlock()
+	_, ok := s.ledger.leaver[leaving{uid, epoch}]
+	return ok
 }
 
 // shred destroys the keys of the account's ended epochs.

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -566,6 +568,96 @@ func TestNoFullBudgetForAnOldPassword(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Who has an account's token could else have its owner stretch a password for an hour,
+// or hardly at all. The leader refuses it, and behind a hostile one each node does.
+func TestRecordFollowsTheManifestsStretching(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		c := f.client("anna")
+		h, nodes, err := c.stage(context.Background(), "right")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Argon.Time += 2
+		b, err := c.deal(h, nodes, randomKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err := c.command(context.Background(), KindCommit, b); err != nil || a.Code != CodeMalformed {
+			t.Errorf("an honest leader: %v, %v", a.Code, err)
+		}
+		cmd := &Command{Kind: KindCommit, Time: time.Now().UnixMilli(), Token: []byte(c.c.Token), Body: encode(b)}
+		if _, err := f.nodes[0].Propose(context.Background(), encodeCommand(cmd)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if st, err := c.Status(context.Background()); err != nil || !st.Registered {
+			t.Fatalf("the hostile leader's state: %+v, %v", st, err)
+		}
+		for _, n := range f.nodes {
+			if ep := n.server.tally(c.uid).epochs[h.Epoch]; ep == nil || ep.committed {
+				t.Errorf("node %s has taken it", n.id)
+			}
+		}
+	})
+}
+
+// A record may give way to another between the moment a client fetches it and the
+// moment it spends an attempt on it.
+func TestRecordReplacedUnderWay(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		defer f.close()
+		owner := f.client("anna")
+		key := f.register(owner, "right")
+		other := f.client("anna")
+		var once sync.Once
+		slow := f.client("anna", func(c *ClientConfig) {
+			c.Transport = func(n Node) http.RoundTripper {
+				return between{f.transport(n), func(k Kind) {
+					if k == KindAttempt { // its record is fetched
+						once.Do(func() {
+							if _, err := other.Register(context.Background(), "right", key, "right"); err != nil {
+								t.Errorf("registering meanwhile: %v", err)
+							}
+						})
+					}
+				}}
+			}
+		})
+		if got, err := slow.Recover(context.Background(), "right"); err != nil || got != key {
+			t.Errorf("recovering: %v", err)
+		}
+		if st, err := owner.Status(context.Background()); err != nil || st.Left != 10 {
+			t.Errorf("%d attempts left, %v", st.Left, err)
+		}
+	})
+}
+
+// between calls fn before a request goes on its way.
+type between struct {
+	next http.RoundTripper
+	fn   func(Kind)
+}
+
+func (b between) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := r.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return nil, err
+	}
+	req, err := parseRequest(data)
+	if err != nil {
+		return nil, err
+	}
+	b.fn(req.Kind)
+	return b.next.RoundTrip(r)
 }
 
 // A record that names keys which the nodes did not make is not confirmed: its

@@ -149,6 +149,8 @@ func TestClientsDoNotGoBack(t *testing.T) {
 	second := first.Next(time.Now())
 	other := first.Next(time.Now())
 	other.Name = "other"
+	elsewhere := testManifest(t)
+	elsewhere.Fleet[0] ^= 1
 	dir := t.TempDir()
 	open := func(b []byte) error {
 		_, err := NewClient(ClientConfig{Manifest: b, Roots: roots, Account: "anna", StateDir: dir})
@@ -160,7 +162,7 @@ func TestClientsDoNotGoBack(t *testing.T) {
 		want error
 	}{
 		{"first", first, nil}, {"first again", first, nil}, {"second", second, nil}, {"second again", second, nil},
-		{"first after second", first, ErrManifest}, {"another second", other, ErrManifest},
+		{"another fleet", elsewhere, nil}, {"first after second", first, ErrManifest}, {"another second", other, ErrManifest},
 	} {
 		if err := open(sign(tt.m)); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)

@@ -42,7 +42,21 @@ type recovered struct {
 // it lives: somebody with the account's token may have replaced the record of
 // somebody with the password. Where delays leave time for one of the two only, it
 // is each one's turn in turn, for the former one does not live long.
+//
+// A record that gave way to another between its fetching and the attempt is fetched
+// anew, as long as no attempt was counted for this password.
 func (c *Client) recover(ctx context.Context, password string) (*recovered, error) {
+	for tries := 1; ; tries++ {
+		got, err := c.recoverOnce(ctx, password)
+		if !errors.Is(err, errStale) || tries == staleTries || sleep(ctx, 300*time.Millisecond) != nil {
+			return got, err
+		}
+	}
+}
+
+const staleTries = 5
+
+func (c *Client) recoverOnce(ctx context.Context, password string) (*recovered, error) {
 	rec, err := c.fetch(ctx)
 	if err != nil {
 		return nil, err
@@ -54,9 +68,12 @@ func (c *Client) recover(ctx context.Context, password string) (*recovered, erro
 			slices.Reverse(records)
 		}
 	}
+	var wrong *WrongPassword
 	for i, record := range records {
 		got, err := c.guess(ctx, password, record)
-		var wrong *WrongPassword
+		if errors.Is(err, errStale) && wrong != nil { // its grace has ended; the other one's answer stands
+			return nil, wrong
+		}
 		if errors.As(err, &wrong) && wrong.Left > 0 && wrong.RetryAfter == 0 && i+1 < len(records) {
 			continue
 		}
