@@ -559,39 +559,41 @@ func TestNothingUpstream(t *testing.T) {
 	}
 }
 
+// post sends a browser's upload form with a policy that lets it upload below up/.
+func (w *wire) post(bucket string, change map[string]string, file string) answered {
+	date := time.Now().UTC().Format(amzDateLayout)
+	credential := testAccess + "/" + date[:8] + "/us-east-1/s3/aws4_request"
+	policy := fmt.Sprintf(`{"expiration":%q,"conditions":[{"bucket":%q},["starts-with","$key","up/"],["content-length-range",1,100],
+		{"x-amz-algorithm":"AWS4-HMAC-SHA256"},{"x-amz-credential":%q},{"x-amz-date":%q},["starts-with","$success_action_status",""]]}`,
+		time.Now().Add(time.Hour).UTC().Format(time.RFC3339), bucket, credential, date)
+	encoded := base64.StdEncoding.EncodeToString([]byte(policy))
+	fields := map[string]string{
+		"key": "up/${filename}", "policy": encoded, "x-amz-algorithm": "AWS4-HMAC-SHA256", "x-amz-credential": credential, "x-amz-date": date,
+		"x-amz-signature": hex.EncodeToString(mac(w.key(date), encoded)), "success_action_status": "201",
+	}
+	for k, v := range change {
+		fields[k] = v
+	}
+	var b bytes.Buffer
+	form := multipart.NewWriter(&b)
+	for k, v := range fields {
+		_ = form.WriteField(k, v)
+	}
+	part, _ := form.CreateFormFile("file", "name.txt")
+	_, _ = io.WriteString(part, file)
+	_ = form.Close()
+	r, err := http.NewRequest("POST", w.g.url+"/"+bucket, &b)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", form.FormDataContentType())
+	return w.send(r)
+}
+
 // TestPostForm: a browser's upload within a policy, and outside of it.
 func TestPostForm(t *testing.T) {
 	w := newBucket(t)
-	date := time.Now().UTC().Format(amzDateLayout)
-	credential := testAccess + "/" + date[:8] + "/us-east-1/s3/aws4_request"
-	policy := fmt.Sprintf(`{"expiration":%q,"conditions":[{"bucket":"bucket"},["starts-with","$key","up/"],["content-length-range",1,100],
-		{"x-amz-algorithm":"AWS4-HMAC-SHA256"},{"x-amz-credential":%q},{"x-amz-date":%q},["starts-with","$success_action_status",""]]}`,
-		time.Now().Add(time.Hour).UTC().Format(time.RFC3339), credential, date)
-	encoded := base64.StdEncoding.EncodeToString([]byte(policy))
-	post := func(change map[string]string, file string) answered {
-		fields := map[string]string{
-			"key": "up/${filename}", "policy": encoded, "x-amz-algorithm": "AWS4-HMAC-SHA256", "x-amz-credential": credential, "x-amz-date": date,
-			"x-amz-signature": hex.EncodeToString(mac(w.key(date), encoded)), "success_action_status": "201",
-		}
-		for k, v := range change {
-			fields[k] = v
-		}
-		var b bytes.Buffer
-		form := multipart.NewWriter(&b)
-		for k, v := range fields {
-			_ = form.WriteField(k, v)
-		}
-		part, _ := form.CreateFormFile("file", "name.txt")
-		_, _ = io.WriteString(part, file)
-		_ = form.Close()
-		r, err := http.NewRequest("POST", w.g.url+"/bucket", &b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", form.FormDataContentType())
-		return w.send(r)
-	}
-	if a := post(nil, "content"); a.status != 201 || !bytes.Contains(a.body, []byte("<Key>up/name.txt</Key>")) {
+	if a := w.post("bucket", nil, "content"); a.status != 201 || !bytes.Contains(a.body, []byte("<Key>up/name.txt</Key>")) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 	if a := w.get("/bucket/up/name.txt"); string(a.body) != "content" {
@@ -609,7 +611,7 @@ func TestPostForm(t *testing.T) {
 		"too small": {nil, "", "EntityTooSmall"},
 		"policy":    {map[string]string{"policy": "e30="}, "x", "SignatureDoesNotMatch"},
 	} {
-		if a := post(tt.change, tt.file); a.code() != tt.code {
+		if a := w.post("bucket", tt.change, tt.file); a.code() != tt.code {
 			t.Errorf("%s: %d %s, want %s", name, a.status, a.code(), tt.code)
 		}
 	}

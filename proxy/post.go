@@ -57,6 +57,9 @@ func (p *Proxy) postForm(w http.ResponseWriter, rq *request) error {
 	if err := p.authorize(rq); err != nil {
 		return err
 	}
+	if p.isSnapshots(rq.bucket) {
+		return p.serveSnapshots(w, rq)
+	}
 	if rq.ix, err = p.open(rq.Context()); err != nil {
 		return err
 	}

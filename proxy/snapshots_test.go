@@ -119,6 +119,9 @@ func TestSnapshots(t *testing.T) {
 	for _, p := range []string{"/snapshots/home", "/snapshots/home/2026/a/", "/snapshots/none"} {
 		w.must(call{method: "GET", path: p}, 404)
 	}
+	if a := w.post("snapshots", nil, "x"); a.status != 403 {
+		t.Errorf("an upload form: %d %s", a.status, a.body)
+	}
 	for _, c := range []call{{method: "PUT", path: "/snapshots/new"}, {method: "DELETE", path: "/snapshots/work/1/w"}, {method: "PUT", path: "/snapshots"}, {method: "DELETE", path: "/snapshots"}} {
 		w.must(c, 403)
 	}
