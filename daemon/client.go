@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -23,20 +24,42 @@ const answerTimeout = 30 * time.Second
 
 // Client asks a daemon over its control socket.
 type Client struct {
-	http *http.Client
+	http   *http.Client
+	secret *http.Client // asks only a daemon of this user, or of root
 }
 
 // NewClient makes a client of the daemon with the control socket at path. It
 // does not connect.
 func NewClient(path string) *Client {
+	return &Client{asking(path, nil), asking(path, trusted)}
+}
+
+// asking is a client over the socket at path, whose other end must please check.
+func asking(path string, check func(uid uint32) bool) *http.Client {
 	var dialer net.Dialer
-	return &Client{&http.Client{Transport: &http.Transport{
+	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", path)
+			c, err := dialer.DialContext(ctx, "unix", path)
+			if err != nil || check == nil {
+				return c, err
+			}
+			if uid, err := peer(c); err != nil || !check(uid) {
+				c.Close()
+				return nil, errors.Join(ErrStranger, err)
+			}
+			return c, nil
 		},
 		MaxIdleConns: 1,
-	}}}
+	}}
 }
+
+// ErrStranger means that the control socket is not held by this user's daemon, nor by
+// root: it was not given the key.
+var ErrStranger = errors.New("daemon: the control socket is another user's")
+
+// trusted says whether the kernel names this user or root as the one who listens.
+// Whoever can put a socket in the daemon's place would be sent the key else.
+func trusted(uid uint32) bool { return uid == 0 || uid == uint32(os.Geteuid()) }
 
 // Status asks how the daemon is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
@@ -62,10 +85,10 @@ func (c *Client) Resume(ctx context.Context) (Status, error) {
 }
 
 // Unlock hands the backup key to the daemon. A key that is not that of the store
-// is refused.
+// is refused. ErrStranger, ErrNotRunning.
 func (c *Client) Unlock(ctx context.Context, key [32]byte) (Status, error) {
 	defer clear(key[:])
-	return c.status(ctx, http.MethodPost, "unlock", key[:])
+	return c.answer(ctx, c.secret, http.MethodPost, "unlock", key[:])
 }
 
 // Lock has the daemon forget the key.
@@ -73,12 +96,31 @@ func (c *Client) Lock(ctx context.Context) (Status, error) {
 	return c.status(ctx, http.MethodPost, "lock", nil)
 }
 
+// RunTask is [Daemon.RunTask]: the error of the task is in the status that it
+// returns. ErrLocked, ErrUnknownTask, ErrNotRunning.
+func (c *Client) RunTask(ctx context.Context, name string) (TaskStatus, error) {
+	b, err := json.Marshal(map[string]string{"task": name})
+	if err != nil {
+		return TaskStatus{}, err
+	}
+	resp, err := do(ctx, c.http, http.MethodPost, "task", b) // as long as it takes
+	if err != nil {
+		return TaskStatus{}, err
+	}
+	defer resp.Body.Close()
+	var st TaskStatus
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&st); err != nil {
+		return TaskStatus{}, fmt.Errorf("the daemon stopped before the task ended: %w", err)
+	}
+	return st, nil
+}
+
 // LoginURL asks for a link that opens the local page, once and within minutes.
 // ErrNoPage, ErrNotRunning.
 func (c *Client) LoginURL(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	resp, err := c.do(ctx, http.MethodPost, "login", nil)
+	resp, err := do(ctx, c.http, http.MethodPost, "login", nil)
 	if err != nil {
 		return "", err
 	}
@@ -128,9 +170,13 @@ func (c *Client) Events(ctx context.Context, after uint64, fn func(Event)) error
 }
 
 func (c *Client) status(ctx context.Context, method, path string, body []byte) (Status, error) {
+	return c.answer(ctx, c.http, method, path, body)
+}
+
+func (c *Client) answer(ctx context.Context, via *http.Client, method, path string, body []byte) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	resp, err := c.do(ctx, method, path, body)
+	resp, err := do(ctx, via, method, path, body)
 	if err != nil {
 		return Status{}, err
 	}
@@ -143,7 +189,7 @@ func (c *Client) status(ctx context.Context, method, path string, body []byte) (
 }
 
 func (c *Client) stream(ctx context.Context, method, path string, body []byte, fn func(Event)) error {
-	resp, err := c.do(ctx, method, path, body)
+	resp, err := do(ctx, c.http, method, path, body)
 	if err != nil {
 		return err
 	}
@@ -161,12 +207,12 @@ func (c *Client) stream(ctx context.Context, method, path string, body []byte, f
 }
 
 // do asks, and turns an answer that is an error into one.
-func (c *Client) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+func do(ctx context.Context, via *http.Client, method, path string, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://cofferd/v1/"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.http.Do(req)
+	resp, err := via.Do(req)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, ErrNotRunning
 	}

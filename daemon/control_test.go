@@ -236,6 +236,36 @@ func TestPeer(t *testing.T) {
 	}
 }
 
+// TestStrangerGetsNoKey: the key goes to a daemon of this user or of root, not to
+// whoever has put a socket in its place.
+func TestStrangerGetsNoKey(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "control.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string, 2)
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		got <- string(b)
+		io.WriteString(w, "{}")
+	})}
+	go s.Serve(l)
+	defer s.Close()
+	c := NewClient(l.Addr().String())
+	key := [32]byte{1, 2, 3}
+	if _, err := c.Unlock(t.Context(), key); err != nil || <-got != string(key[:]) {
+		t.Fatalf("this user's own socket: %v", err)
+	}
+	var uid uint32
+	c.secret = asking(l.Addr().String(), func(u uint32) bool { uid = u; return false })
+	if _, err := c.Unlock(t.Context(), key); !errors.Is(err, ErrStranger) || uid != uint32(os.Geteuid()) || len(got) != 0 {
+		t.Errorf("a stranger's socket: %v (user %d), %d requests arrived", err, uid, len(got))
+	}
+	if trusted(uint32(os.Geteuid())+4242) || !trusted(0) {
+		t.Error("not root and this user are trusted")
+	}
+}
+
 // TestControlRefusals: what is not understood is an error with a code, and no
 // answer shows what was sent: it may be a key.
 func TestControlRefusals(t *testing.T) {
