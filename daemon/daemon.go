@@ -98,11 +98,19 @@ type Config struct {
 	Open func(context.Context) (Repo, error)
 	Key  Key // required
 
+	Tasks []Task // what else comes round, as checks of the repository
+
+	// Hold says why nothing begins by itself for now, as "on battery"; "": nothing
+	// is in the way. It is asked often and returns at once; nil: never.
+	Hold func() string
+
 	Control  string                         // path of the control socket; "" with no Listener: none
 	Listener net.Listener                   // the control socket, when systemd opened it
 	Parallel int                            // backups of different sources at a time; 0 means 2
 	Login    func() (url string, err error) // makes a link that opens the local page once; nil: there is no page
 	Started  func()                         // called once the control socket is open; nil: nobody waits for it
+
+	clocks func() reading // tests put other clocks here; nil: the machine's
 
 	Log     *zap.Logger           // nil logs nothing
 	Metrics prometheus.Registerer // nil registers nothing
@@ -116,6 +124,8 @@ type Daemon struct {
 	events  *bus
 	metrics *metrics
 	slept   func() time.Duration // in total, since the machine started
+	clocks  func() reading
+	upkeep  *upkeep
 	started time.Time
 	reloads chan []Source
 	pulse   *telemetry.Pulse
@@ -133,11 +143,14 @@ func New(c Config) (*Daemon, error) {
 	if c.StateDir == "" || c.Open == nil || c.Key == nil {
 		return nil, errors.New("daemon: StateDir, Open and Key are required")
 	}
-	if err := checkSources(c.Sources); err != nil {
+	if err := errors.Join(checkSources(c.Sources), checkTasks(c.Tasks)); err != nil {
 		return nil, err
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
+	}
+	if c.clocks == nil {
+		c.clocks = readClocks
 	}
 	if c.Parallel <= 0 {
 		c.Parallel = 2
@@ -147,10 +160,16 @@ func New(c Config) (*Daemon, error) {
 		slots:   make(chan struct{}, c.Parallel),
 		events:  newBus(),
 		slept:   timeAsleep,
+		clocks:  c.clocks,
 		started: time.Now(),
 		reloads: make(chan []Source, 1),
 		pulse:   telemetry.NewPulse(4 * sleepCheck),
 		journal: newJournal(filepath.Join(c.StateDir, "journal.json"), c.Log),
+	}
+	d.upkeep = newUpkeep(d)
+	d.journal.stamp = func() (reading, map[string]taskRecord) {
+		now := d.clocks()
+		return now, d.upkeep.stamp(now)
 	}
 	d.metrics = newMetrics(d, c.Metrics)
 	return d, nil
@@ -184,6 +203,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.mu.Lock()
 	d.pause = d.journal.pause()
 	d.mu.Unlock()
+	d.upkeep.load(d.c.Tasks)
 	fresh := d.replace(d.c.Sources, nil) // before anybody can ask for one
 	g, ctx := errgroup.WithContext(ctx)
 	control, err := d.listen()
@@ -198,6 +218,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return d.watchSleep(ctx) })
 	g.Go(func() error { return d.supervise(ctx, fresh) })
+	g.Go(func() error { return d.upkeep.run(ctx) })
 	return g.Wait()
 }
 
@@ -277,9 +298,11 @@ func (d *Daemon) wakeAll() {
 	for _, s := range sources {
 		s.wakeUp()
 	}
+	d.upkeep.wakeUp()
 }
 
 func (d *Daemon) stopAll(why error) {
+	d.upkeep.stop(why, true)
 	sources, _ := d.find(nil)
 	for _, s := range sources {
 		s.stop(why)

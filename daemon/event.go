@@ -13,21 +13,24 @@ type Kind string
 // The kinds of events. Of a request to back up, the last event of each source is
 // Saved, Failed or Stopped.
 const (
-	Changed    Kind = "changed"     // something was written, and nothing before was waiting
-	Started    Kind = "started"     // a backup began
-	Progress   Kind = "progress"    // how far it is; not kept for those who come later
-	Saved      Kind = "saved"       // a backup is durable upstream
-	Failed     Kind = "failed"      // it will be tried again at Until
-	Stopped    Kind = "stopped"     // by a pause, by Lock, or because the daemon ends
-	Paused     Kind = "paused"      // until Until, zero: until resumed
-	Resumed    Kind = "resumed"     //
-	Unlocked   Kind = "unlocked"    // the key is in memory
-	LockedNow  Kind = "locked"      // the key is no longer in memory
-	Slept      Kind = "slept"       // the machine was suspended for Took
-	Overflow   Kind = "overflow"    // the system lost events: the source is scanned
-	WatchLimit Kind = "watch-limit" // not all of the source can be watched; Error says what to do
-	Done       Kind = "done"        // ends the answer to a request to back up
-	Lost       Kind = "lost"        // the subscriber was too slow for Missed events
+	Changed     Kind = "changed"      // something was written, and nothing before was waiting
+	Started     Kind = "started"      // a backup began
+	Progress    Kind = "progress"     // how far it is; not kept for those who come later
+	Saved       Kind = "saved"        // a backup is durable upstream
+	Failed      Kind = "failed"       // it will be tried again at Until
+	Stopped     Kind = "stopped"      // by a pause, by Lock, or because the daemon ends
+	Paused      Kind = "paused"       // until Until, zero: until resumed
+	Resumed     Kind = "resumed"      //
+	Unlocked    Kind = "unlocked"     // the key is in memory
+	LockedNow   Kind = "locked"       // the key is no longer in memory
+	Slept       Kind = "slept"        // the machine was suspended for Took
+	Overflow    Kind = "overflow"     // the system lost events: the source is scanned
+	WatchLimit  Kind = "watch-limit"  // not all of the source can be watched; Error says what to do
+	TaskDone    Kind = "task-done"    // a task went well: Result
+	TaskFailed  Kind = "task-failed"  // Error, and in Hint what to do
+	TaskStopped Kind = "task-stopped" // as a backup stops; it is still due
+	Done        Kind = "done"         // ends the answer to a request to back up
+	Lost        Kind = "lost"         // the subscriber was too slow for Missed events
 )
 
 // Event is one thing that happened.
@@ -36,6 +39,9 @@ type Event struct {
 	Time     time.Time        `json:"time"`
 	Kind     Kind             `json:"event"`
 	Source   string           `json:"source,omitempty"`
+	Task     string           `json:"task,omitempty"`
+	Result   string           `json:"result,omitempty"`
+	Hint     string           `json:"hint,omitempty"`
 	Took     time.Duration    `json:"took,omitempty"` // ns
 	Until    time.Time        `json:"until,omitzero"`
 	Error    string           `json:"error,omitempty"`

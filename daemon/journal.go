@@ -35,12 +35,17 @@ type contents struct {
 	Version int               `json:"version"` // 1
 	Pause   pause             `json:"pause,omitzero"`
 	Sources map[string]record `json:"sources"`
+
+	Clock reading               `json:"clock,omitzero"` // when the file was written
+	Tasks map[string]taskRecord `json:"tasks,omitempty"`
 }
 
 // journal is the state that survives. What it loses costs a scan, no file.
 type journal struct {
 	file string
 	log  *zap.Logger
+
+	stamp func() (reading, map[string]taskRecord) // asked at each write; set before load
 
 	mu sync.Mutex // held while the file is written: the writes are in order
 	c  contents
@@ -63,7 +68,7 @@ func (j *journal) load() {
 		j.log.Warn("journal begins anew", zap.Error(err))
 		return
 	}
-	j.c.Pause = c.Pause
+	j.c.Pause, j.c.Clock, j.c.Tasks = c.Pause, c.Clock, c.Tasks
 	maps.Copy(j.c.Sources, c.Sources)
 }
 
@@ -115,9 +120,24 @@ func (j *journal) setPause(p pause) {
 	j.write()
 }
 
+// tasks gives the tasks as the file had them, and when it was written.
+func (j *journal) tasks() (reading, map[string]taskRecord) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.c.Clock, j.c.Tasks
+}
+
+// save writes the file though nothing that it keeps of sources has changed.
+func (j *journal) save() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.write()
+}
+
 // write does not fail its caller: a full disk must not stop the backups that
 // may be the way out. The caller holds mu.
 func (j *journal) write() {
+	j.c.Clock, j.c.Tasks = j.stamp()
 	data, err := json.MarshalIndent(j.c, "", "\t")
 	if err == nil {
 		err = durable.WriteFile(j.file, append(data, '\n'), 0o600)

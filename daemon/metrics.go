@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ type metrics struct {
 	duration  prometheus.Histogram
 	events    prometheus.Counter
 	overflows prometheus.Counter
+	tasks     *prometheus.CounterVec
 }
 
 func newMetrics(d *Daemon, r prometheus.Registerer) *metrics {
@@ -27,6 +29,9 @@ func newMetrics(d *Daemon, r prometheus.Registerer) *metrics {
 		}),
 		events:    f.NewCounter(prometheus.CounterOpts{Name: "watch_events_total", Help: "Changes that the file system told of."}),
 		overflows: f.NewCounter(prometheus.CounterOpts{Name: "watch_overflows_total", Help: "Times that the system lost events."}),
+		tasks: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "task_runs_total", Help: "Tasks that ended, by result: ok, error, stopped.",
+		}, []string{"task", "result"}),
 	}
 	if r != nil {
 		r.MustRegister(collector{d})
@@ -50,6 +55,19 @@ func (m *metrics) ran(source string, e Event) {
 	}
 }
 
+// task counts the end of one.
+func (m *metrics) task(name string, err error) {
+	result := "error"
+	var cut *stopped
+	switch {
+	case err == nil:
+		result = "ok"
+	case errors.As(err, &cut), errors.Is(err, ErrLocked):
+		result = "stopped"
+	}
+	m.tasks.WithLabelValues(name, result).Inc()
+}
+
 // collector reads the state of each source when it is asked for.
 type collector struct{ d *Daemon }
 
@@ -67,12 +85,13 @@ var (
 	descWatched  = desc("watch_directories", "Directories that are watched.")
 	descLimit    = desc("watch_limit_reached", "1 when not all directories can be watched.")
 	descLocked   = prometheus.NewDesc("locked", "1 while the backup key is not in memory.", nil, nil)
+	descTask     = prometheus.NewDesc("task_last_success_timestamp_seconds", "When the task last went well.", []string{"task"}, nil)
 	descPaused   = prometheus.NewDesc("paused", "1 while backups are paused.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descSaved, descAttempt, descInterval, descFailures, descRunning, descLag, descWatched, descLimit, descLocked, descPaused} {
+	for _, d := range []*prometheus.Desc{descSaved, descAttempt, descInterval, descFailures, descRunning, descLag, descWatched, descLimit, descLocked, descPaused, descTask} {
 		ch <- d
 	}
 }
@@ -88,6 +107,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	sources, _ := c.d.find(nil)
 	for _, s := range sources {
 		gauge(descInterval, s.c.Scan.Seconds(), s.c.Name)
+	}
+	for _, t := range st.Tasks {
+		gauge(descTask, seconds(t.LastOK), t.Name)
 	}
 	for _, s := range st.Sources {
 		gauge(descSaved, seconds(s.LastSaved), s.Name)

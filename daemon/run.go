@@ -47,7 +47,7 @@ func (s *source) begin(cancel context.CancelCauseFunc) (asked []chan<- Event, b 
 	b = before{s.first, s.last, now}
 	s.first, s.last = time.Time{}, time.Time{}
 	s.scanAt = now.Add(never)
-	s.cancel, s.current = cancel, nil
+	s.cancel, s.current, s.byHand = cancel, nil, len(asked) > 0
 	s.record.LastAttempt = now
 	if s.record.PendingSince.IsZero() {
 		s.record.PendingSince = now // a run that is killed was not for nothing

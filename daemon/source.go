@@ -31,6 +31,7 @@ type source struct {
 	scanAt  time.Time // when a scan is due whatever was seen
 	asked   []chan<- Event
 	cancel  context.CancelCauseFunc // of the running backup; nil: none runs
+	byHand  bool                    // it was asked for
 	current *backup.Progress        // of the running backup; nil: nothing told yet
 	watch   WatchStatus
 	record  record // as in the journal
@@ -103,7 +104,7 @@ func (s *source) run(ctx context.Context) {
 // due says how long it is until the next backup, and why that one.
 func (s *source) due(now time.Time) (wait time.Duration, reason string) {
 	p := s.d.pausedNow()
-	locked := s.d.c.Key.Locked()
+	locked, hold := s.d.c.Key.Locked(), s.d.holds()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.asked) > 0 {
@@ -133,6 +134,9 @@ func (s *source) due(now time.Time) (wait time.Duration, reason string) {
 		case at.Before(p.Until):
 			at = p.Until
 		}
+	}
+	if hold != "" {
+		return never, "held"
 	}
 	return at.Sub(now), reason
 }

@@ -19,7 +19,9 @@ type Status struct {
 	Paused      bool           `json:"paused"`
 	PausedUntil time.Time      `json:"paused_until,omitzero"` // absent while paused: until resumed
 	Seq         uint64         `json:"seq"`                   // of the newest event: what to ask events after
+	Hold        string         `json:"hold,omitempty"`        // why nothing begins by itself, as "on battery"
 	Sources     []SourceStatus `json:"sources"`
+	Tasks       []TaskStatus   `json:"tasks"`
 }
 
 // SourceStatus is the state of one source.
@@ -27,7 +29,7 @@ type SourceStatus struct {
 	Name string `json:"name"`
 	Path string `json:"path"`
 
-	// State is "running", "locked", "paused", "retrying" (the last run failed),
+	// State is "running", "locked", "paused", "held" (see Status.Hold), "retrying" (the last run failed),
 	// "waiting" (changes are not yet quiet, or a scan is due) or "idle".
 	State        string           `json:"state"`
 	PendingSince time.Time        `json:"pending_since,omitzero"` // oldest change that is not upstream
@@ -60,12 +62,13 @@ func (d *Daemon) Status() Status {
 		Locked: d.c.Key.Locked(), Paused: p.active(now), Seq: d.events.last(),
 		Sources: []SourceStatus{},
 	}
+	st.Hold, st.Tasks = d.holds(), d.upkeep.status()
 	if st.Paused {
 		st.PausedUntil = p.Until
 	}
 	sources, _ := d.find(nil)
 	for _, s := range sources {
-		st.Sources = append(st.Sources, s.status(now, st.Locked, st.Paused))
+		st.Sources = append(st.Sources, s.status(now, st.Locked, st.Paused, st.Hold != ""))
 	}
 	return st
 }
@@ -89,6 +92,8 @@ func (st Status) String() string {
 		line += ", locked: waiting for the backup key"
 	case st.Paused:
 		line += ", paused"
+	case st.Hold != "":
+		line += ", waiting: " + st.Hold
 	}
 	for _, state := range []string{"running", "waiting", "retrying"} {
 		if n := counts[state]; n > 0 {
@@ -101,7 +106,7 @@ func (st Status) String() string {
 	return line
 }
 
-func (s *source) status(now time.Time, locked, paused bool) SourceStatus {
+func (s *source) status(now time.Time, locked, paused, held bool) SourceStatus {
 	wait, reason := s.due(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,6 +127,8 @@ func (s *source) status(now time.Time, locked, paused bool) SourceStatus {
 		st.State = "locked"
 	case paused:
 		st.State = "paused"
+	case held:
+		st.State = "held"
 	case s.record.Failures > 0:
 		st.State = "retrying"
 	case !s.first.IsZero(), wait <= 0:

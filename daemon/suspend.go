@@ -29,7 +29,7 @@ func timeAsleep() time.Duration {
 func (d *Daemon) watchSleep(ctx context.Context) error {
 	tick := time.NewTicker(sleepCheck)
 	defer tick.Stop()
-	before := d.slept()
+	before, waited := d.slept(), d.waiting(time.Now())
 	for {
 		d.Status() // takes every lock: one that is never given back ends the beats
 		d.pulse.Beat()
@@ -38,6 +38,7 @@ func (d *Daemon) watchSleep(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+		waited = d.follow(waited)
 		now := d.slept()
 		if slept := now - before; slept >= sleepLimit {
 			d.log.Info("machine slept", zap.Duration("for", slept))
@@ -46,6 +47,7 @@ func (d *Daemon) watchSleep(ctx context.Context) error {
 			for _, s := range sources {
 				s.scanSoon(jitter(afterSleep, 2))
 			}
+			d.upkeep.settle()
 		}
 		before = now
 	}

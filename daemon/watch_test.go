@@ -254,13 +254,13 @@ func TestWatchFile(t *testing.T) {
 func TestWatchRoot(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "disk")
 	w := watch(t, root, nil)
-	if st := w.status(time.Now(), false, false).Watch; st.Mode != "failed" || st.Error == "" {
+	if st := w.status(time.Now(), false, false, false).Watch; st.Mode != "failed" || st.Error == "" {
 		t.Errorf("got %+v", st)
 	}
 	for range 3 {
 		mkdir(t, filepath.Join(root, "a"))
 		w.w.sync()
-		if st := w.status(time.Now(), false, false).Watch; st.Mode != "watching" || st.Directories != 2 {
+		if st := w.status(time.Now(), false, false, false).Watch; st.Mode != "watching" || st.Directories != 2 {
 			t.Errorf("got %+v", st)
 		}
 		write(t, filepath.Join(root, "a/f"), "1")
@@ -317,7 +317,7 @@ func TestWatchLimit(t *testing.T) {
 	}
 	w.w.sync()
 	w.w.sync() // said once
-	st := w.status(time.Now(), false, false).Watch
+	st := w.status(time.Now(), false, false, false).Watch
 	if st.Mode != "limited" || st.Directories != 2 || st.Error != limitHint {
 		t.Errorf("got %+v", st)
 	}
@@ -328,7 +328,7 @@ func TestWatchLimit(t *testing.T) {
 	w.want(t, "write in what is watched")
 	w.w.watchDir = nil
 	w.w.sync()
-	if st := w.status(time.Now(), false, false).Watch; st.Mode != "watching" || st.Directories != 3 {
+	if st := w.status(time.Now(), false, false, false).Watch; st.Mode != "watching" || st.Directories != 3 {
 		t.Errorf("after the limit was raised: %+v", st)
 	}
 }
