@@ -42,9 +42,10 @@ var mayImport = map[string][]string{
 	"backup/tree":      {"backup/chunk"},
 	"proxy":            {"seal", "upstream"},
 	"daemon":           {"backup"},
+	"daemon/upkeep":    {"backup", "daemon"},
 	"daemon/web":       {"backup", "daemon"},
 	"cmd/coffer":       {".", "backup", "daemon", "keyring", "seal", "upstream", "vault"},
-	"cmd/cofferd":      {".", "backup", "daemon", "daemon/web", "keyring", "proxy", "seal", "upstream"},
+	"cmd/cofferd":      {".", "backup", "daemon", "daemon/upkeep", "daemon/web", "keyring", "proxy", "seal", "upstream"},
 	"cmd/coffer-vault": {".", "hsm", "raftstore", "vault"},
 }
 
@@ -74,6 +75,8 @@ var homes = map[string][]string{
 	"github.com/rogpeppe/go-internal":   {"none"},
 	"pgregory.net/rapid":                {"none"},
 	"github.com/anishathalye/porcupine": {"none"},
+	"github.com/invopop/jsonschema":     {"none"},
+	"github.com/google/jsonschema-go":   {"none"},
 	"testing":                           {"internal/"}, // not in the product: it registers flags
 }
 

@@ -80,18 +80,18 @@ var (
 
 // Snapshot is the state of one source at one time.
 type Snapshot struct {
-	ID      string     `json:"id"`      // 32 hex digits; the first 8 usually suffice for Find
-	Time    time.Time  `json:"time"`    // when the run began
-	End     time.Time  `json:"end"`     // when its last pack was stored
-	Host    string     `json:"host"`    // where it was taken
-	User    string     `json:"user"`    // by whom
-	Source  string     `json:"source"`  // name of the source
-	Paths   []string   `json:"paths"`   // absolute; more than one: the tree has one branch a path
-	Tags    []string   `json:"tags"`    // sorted
-	Parent  string     `json:"parent"`  // the snapshot it was compared with, if any
-	Program string     `json:"program"` // what wrote it
-	Stats   Statistics `json:"stats"`   //
-	Partial bool       `json:"partial"` // some files could not be read or changed under the reader
+	ID      string     `json:"id"`             // 32 hex digits; the first 8 usually suffice for Find
+	Time    time.Time  `json:"time"`           // when the run began
+	End     time.Time  `json:"end"`            // when its last pack was stored
+	Host    string     `json:"host"`           // where it was taken
+	User    string     `json:"user"`           // by whom
+	Source  string     `json:"source"`         // name of the source
+	Paths   []string   `json:"paths"`          // absolute; more than one: the tree has one branch a path
+	Tags    []string   `json:"tags,omitempty"` // sorted
+	Parent  string     `json:"parent"`         // the snapshot it was compared with, if any
+	Program string     `json:"program"`        // what wrote it
+	Stats   Statistics `json:"stats"`          //
+	Partial bool       `json:"partial"`        // some files could not be read or changed under the reader
 
 	root   tree.Entry        // the directory at the top
 	users  map[uint32]string // names of the owners seen

@@ -40,9 +40,9 @@ type report struct {
 	Kernel   string            `json:"kernel"`
 	Arch     string            `json:"arch"`
 	CPUs     int               `json:"cpus"`
-	Settings map[string]string `json:"settings"` // values that could tell something are "(set)"
-	Findings []string          `json:"findings"` // "STATE CHECK"
-	Daemon   *daemonReport     `json:"daemon"`   // null: not running
+	Settings map[string]string `json:"settings"`                     // values that could tell something are "(set)"
+	Findings []string          `json:"findings"`                     // "STATE CHECK"
+	Daemon   *daemonReport     `json:"daemon" jsonschema:"nullable"` // null: not running
 }
 
 type daemonReport struct {

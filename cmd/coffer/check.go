@@ -58,10 +58,10 @@ func parseSubset(s string) (part, of int, err error) {
 	return part, of, nil
 }
 
-// checked is the answer of "check --json".
+// checked is the answer of "check --json": one of the two.
 type checked struct {
-	*backup.CheckReport
-	Mirrors *mirrorState `json:"mirrors,omitempty"`
+	Report  *backup.CheckReport `json:"report,omitempty"`
+	Mirrors *mirrorState        `json:"mirrors,omitempty"` // with --mirrors
 }
 
 func (a *app) check(ctx context.Context, f *checkFlags) error {
@@ -86,7 +86,7 @@ func (a *app) check(ctx context.Context, f *checkFlags) error {
 		return fmt.Errorf("checking: %w", err)
 	}
 	if a.json {
-		err = a.printJSON(checked{CheckReport: &report})
+		err = a.printJSON(checked{Report: &report})
 	} else {
 		err = a.printCheck(report)
 	}

@@ -26,7 +26,7 @@ func (a *app) configCommand() *cobra.Command {
 				return err
 			}
 			if a.json {
-				return a.printJSON(map[string]any{"config": a.configFile, "ok": true})
+				return a.printJSON(configChecked{a.configFile, true})
 			}
 			_, err := fmt.Fprintf(a.out, "%s is right\n", a.configFile)
 			return err
@@ -48,7 +48,7 @@ func (a *app) configShow(cmd *cobra.Command, origin bool) error {
 		from = "$COFFER_CONFIG"
 	}
 	if a.json {
-		return a.printJSON(map[string]any{"config": a.configFile, "config_from": from, "settings": all})
+		return a.printJSON(configShown{a.configFile, from, all})
 	}
 	t := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
 	if origin {

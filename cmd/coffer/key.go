@@ -37,7 +37,7 @@ func (a *app) keyShow() error {
 		return err
 	}
 	if a.json {
-		return a.printJSON(map[string]any{"digits": keyring.Digits(key), "store": ring.Profile().Store, "key_id": ring.Profile().KeyID})
+		return a.printJSON(keyShown{keyring.Digits(key), ring.Profile().Store, ring.Profile().KeyID})
 	}
 	a.say("The backup key of the store %v. Nobody who helps you will ever ask for it.", ring.Profile().Store)
 	_, err = fmt.Fprintln(a.out, keyring.Digits(key))

@@ -23,16 +23,21 @@ func TestMain(m *testing.M) {
 		"coffer": func() {
 			s := theSystem()
 			s.vault = func(c vault.ClientConfig) (vaultClient, error) { return openFileVault(c) }
-			os.Exit(run(os.Args[1:], s))
+			os.Exit(checkedRun(os.Args[1:], s))
 		},
 	})
 }
 
 func TestScripts(t *testing.T) {
+	schemas, err := filepath.Abs("../../docs/json")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
+			e.Setenv("COFFER_TEST_SCHEMAS", schemas)
 			for name, value := range map[string]string{
 				"HOME": "$WORK/home", "COFFER_CONFIG": "$WORK/home/coffer.toml", "XDG_RUNTIME_DIR": "$WORK/run", "TZ": "UTC",
 				"COFFER_TEST_VAULT": "$WORK/vault.json", "NO_COLOR": "1",

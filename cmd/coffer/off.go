@@ -59,7 +59,7 @@ func (a *app) off(ctx context.Context, yes bool) error {
 		return fmt.Errorf("putting the configuration aside: %w", err)
 	}
 	if a.json {
-		return a.printJSON(map[string]any{"config": aside, "store": p.Store, "upstreams": upstreamNames(u)})
+		return a.printJSON(switchedOff{aside, p.Store, upstreamNames(u)})
 	}
 	a.say("The key is gone from here. The configuration is %s.", aside)
 	a.say(`Stop the daemon: "systemctl --user disable --now coffer". To remove the backups too, delete what lies in:`)

@@ -85,7 +85,7 @@ func (a *app) passwordChange(ctx context.Context, file string, again bool) error
 		return hint(fmt.Errorf("the new password is in force, but the store does not say so yet: %w", err), `"coffer password change" again, with the same one, makes it good`)
 	}
 	if a.json {
-		return a.printJSON(map[string]any{"attempts_left": r.Left, "degraded": append([]string{}, r.Degraded...)})
+		return a.printJSON(passwordChanged{r.Left, append([]string{}, r.Degraded...)})
 	}
 	a.say("The new password is in force; the old one opens nothing any more. After %d wrong guesses in a row the vault destroys its key.", r.Left)
 	for _, id := range r.Degraded {
@@ -128,7 +128,7 @@ func (a *app) passwordVerify(ctx context.Context, file string) error {
 		return err
 	}
 	if a.json {
-		return a.printJSON(map[string]bool{"ok": true, "counted": false})
+		return a.printJSON(passwordVerified{OK: true})
 	}
 	a.say("That is the password. No attempt was spent.")
 	return nil

@@ -77,7 +77,7 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) e
 		return err
 	}
 	if a.json {
-		return a.printJSON(map[string]any{"config": a.configFile, "store": profile.Store, "key_id": profile.KeyID})
+		return a.printJSON(recovered{a.configFile, profile.Store, profile.KeyID})
 	}
 	a.say("The key is back in %s.", u.StateDir)
 	return nil

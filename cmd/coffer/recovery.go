@@ -70,7 +70,7 @@ func (a *app) recoverySheet(out string) error {
 		return fmt.Errorf("writing the recovery sheet: %w", err)
 	}
 	if a.json {
-		return a.printJSON(map[string]string{"file": out})
+		return a.printJSON(sheetMade{out})
 	}
 	_, err = fmt.Fprintln(a.out, out)
 	a.say(`Print it, remove the file, and try the paper: "coffer recovery verify".`)
@@ -127,7 +127,7 @@ func (a *app) recoveryVerify(ctx context.Context, file string) error {
 			`"coffer recovery sheet" draws a new page; destroy the old one`)
 	}
 	if a.json {
-		return a.printJSON(map[string]bool{"ok": true})
+		return a.printJSON(digitsVerified{true})
 	}
 	a.say("These digits are the key. Keep them where the loss of this machine does not take them.")
 	return nil

@@ -80,11 +80,7 @@ func (a *app) runRestore(ctx context.Context, repo *backup.Repo, o backup.Restor
 		return fmt.Errorf("restoring snapshot %.8s: %w", o.Snapshot.ID, err)
 	}
 	if a.json {
-		err = a.printJSON(struct {
-			Snapshot string        `json:"snapshot"`
-			To       string        `json:"to"`
-			Report   backup.Report `json:"report"`
-		}{o.Snapshot.ID, o.To, report})
+		err = a.printJSON(restored{o.Snapshot.ID, o.To, report})
 	} else {
 		a.fileErrors(report)
 		_, err = fmt.Fprintf(a.out, "restored snapshot %.8s of %s to %s: %d files, %s in %v\n", o.Snapshot.ID,

@@ -107,7 +107,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Use: "version", Short: "Print the version", Args: atMost(0, "version takes none"),
 		RunE: func(*cobra.Command, []string) error {
 			if a.json {
-				return a.printJSON(map[string]string{"version": coffer.Version()})
+				return a.printJSON(versionShown{coffer.Version()})
 			}
 			_, err := fmt.Fprintln(a.out, "coffer", coffer.Version())
 			return err

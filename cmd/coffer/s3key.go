@@ -72,7 +72,7 @@ func (a *app) s3KeyAdd(cmd *cobra.Command, id string, buckets []string, readOnly
 		return errors.Join(err, os.Remove(k.SecretFile))
 	}
 	if a.json {
-		err = a.printJSON(map[string]string{"access_key": id, "secret_file": k.SecretFile})
+		err = a.printJSON(s3KeyAdded{id, k.SecretFile})
 	} else {
 		_, err = fmt.Fprintln(a.out, id)
 		a.say(`Its secret is in %s; "coffer s3 env --key %s" prints both.`, k.SecretFile, id)

@@ -216,7 +216,7 @@ func (a *app) establish(ctx context.Context, b upstream.Bucket, p keyring.Profil
 		return err
 	}
 	if a.json {
-		return a.printJSON(map[string]any{"config": a.configFile, "state_dir": u.StateDir, "store": p.Store, "key_id": p.KeyID, "methods": p.Methods})
+		return a.printJSON(setUp{a.configFile, u.StateDir, p.Store, p.KeyID, p.Methods})
 	}
 	a.say("This machine is set up for the store %v: %s", p.Store, a.configFile)
 	a.say(`Next: "coffer backup", or start the daemon, which watches: "systemctl --user enable --now coffer" or "cofferd"`)

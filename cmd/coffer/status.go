@@ -31,11 +31,11 @@ type status struct {
 	Host      string           `json:"host"`
 	Store     *keyring.Profile `json:"store"`
 	Upstreams []string         `json:"upstreams"`
-	Locked    bool             `json:"locked"`             // the command finds no key on this machine
-	KeyFrom   string           `json:"key_from,omitempty"` // "file" or "credential"
-	Gateway   string           `json:"gateway,omitempty"`  // address of the S3 endpoint
-	Sources   []sourcePath     `json:"sources"`            // as configured
-	Daemon    *daemon.Status   `json:"daemon"`             // null: not running
+	Locked    bool             `json:"locked"`                       // the command finds no key on this machine
+	KeyFrom   string           `json:"key_from,omitempty"`           // "file" or "credential"
+	Gateway   string           `json:"gateway,omitempty"`            // address of the S3 endpoint
+	Sources   []sourcePath     `json:"sources"`                      // as configured
+	Daemon    *daemon.Status   `json:"daemon" jsonschema:"nullable"` // null: not running
 	Vault     *vaultState      `json:"vault,omitempty"`
 }
 

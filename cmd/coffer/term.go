@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -65,9 +66,12 @@ func (a *app) interactive() bool { return !a.json && isTerminal(a.in) && isTermi
 
 // printJSON prints one value as the data of the command.
 func (a *app) printJSON(v any) error {
+	all := reflect.New(reflect.TypeOf(v))
+	all.Elem().Set(reflect.ValueOf(v))
+	fillLists(all)
 	e := json.NewEncoder(a.out)
 	e.SetIndent("", "  ")
-	return e.Encode(v)
+	return e.Encode(all.Interface())
 }
 
 // ask reads a line from the terminal.

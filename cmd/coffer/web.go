@@ -48,7 +48,7 @@ func (a *app) web(ctx context.Context, print, numeric bool) error {
 		url = strings.Replace(url, webName, "//127.0.0.1:", 1)
 	}
 	if a.json {
-		return a.printJSON(map[string]string{"url": url})
+		return a.printJSON(pageLink{url})
 	}
 	if _, err := fmt.Fprintln(a.out, url); err != nil {
 		return err
