@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -25,18 +26,54 @@ func TestMain(m *testing.M) {
 	if done {
 		os.Exit(status)
 	}
-	os.Exit(m.Run())
+	status = m.Run()
+	if file, err := build(); err == nil {
+		os.RemoveAll(filepath.Dir(file))
+	}
+	os.Exit(status)
+}
+
+// build makes the program of the nodes, once.
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "coffer-chaos-")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "coffer-vault")
+	if out, err := exec.Command("go", "build", "-o", file, "coffer/cmd/coffer-vault").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building: %w\n%s", err, out)
+	}
+	return file, nil
+})
+
+func program(t *testing.T) string {
+	t.Helper()
+	file, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// beginFleet is a fleet that runs, and clients whose history is kept.
+func beginFleet(t *testing.T, nodes int) *workload {
+	t.Helper()
+	c := Config{Binary: program(t), Dir: t.TempDir(), Nodes: nodes}
+	f, err := newFleet(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.close)
+	if err := f.startAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return &workload{c: c, fleet: f, history: new(history)}
 }
 
 // Whatever happens to nodes, disks and network, nobody gets an eleventh guess,
 // and whoever has the password gets the key.
 func TestChaos(t *testing.T) {
-	dir := t.TempDir()
-	binary := filepath.Join(dir, "coffer-vault")
-	if out, err := exec.Command("go", "build", "-o", binary, "coffer/cmd/coffer-vault").CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
-	}
-	r, err := Run(t.Context(), Config{Binary: binary, Dir: dir, Nodes: *nodes, Seed: *seed, Duration: *duration, Logf: t.Logf})
+	r, err := Run(t.Context(), Config{Binary: program(t), Dir: t.TempDir(), Nodes: *nodes, Seed: *seed, Duration: *duration, Logf: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -197,7 +196,7 @@ func (n *nemesis) rollBack(ctx context.Context) error {
 	}
 	v.kill()
 	old, now := v.home()+".old", v.home()+".now"
-	if err := tool("cp", "-a", v.home(), old); err != nil {
+	if err := copyTree(v.home(), old); err != nil {
 		return err
 	}
 	defer os.RemoveAll(old)
@@ -215,11 +214,8 @@ func (n *nemesis) rollBack(ctx context.Context) error {
 	if err := v.start(); err != nil {
 		return err
 	}
-	if !v.ends(60 * time.Second) {
-		n.problems = append(n.problems, fmt.Sprintf("node %s runs with an old disk:\n%s", v.id, tail(v.said(from))))
-		v.kill()
-	} else if said := v.said(from); !strings.Contains(said, "never continue from an old disk") && !strings.Contains(said, "older than") {
-		n.problems = append(n.problems, fmt.Sprintf("node %s with an old disk ends without saying so:\n%s", v.id, tail(said)))
+	if err := v.refuses(from); err != nil {
+		n.problems = append(n.problems, err.Error())
 	}
 	return errors.Join(os.RemoveAll(v.home()), os.Rename(now, v.home()), v.start())
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -132,6 +133,22 @@ func (n *node) ends(within time.Duration) bool {
 		return false
 	}
 }
+
+// refuses waits until the node, which was given an old disk, ends by itself, and is an
+// error unless it does and says why. from is how long its log was before the start.
+func (n *node) refuses(from int64) error {
+	if !n.ends(60 * time.Second) {
+		n.kill()
+		return fmt.Errorf("node %s runs with an old disk:\n%s", n.id, tail(n.said(from)))
+	}
+	if said := n.said(from); !strings.Contains(said, "never continue from an old disk") && !strings.Contains(said, "older than") {
+		return fmt.Errorf("node %s with an old disk ends without saying so:\n%s", n.id, tail(said))
+	}
+	return nil
+}
+
+// copyTree copies a folder with everything in it.
+func copyTree(from, to string) error { return tool("cp", "-a", from, to) }
 
 // said is what the process has written, from an offset on.
 func (n *node) said(from int64) string {

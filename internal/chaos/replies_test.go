@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -39,26 +37,12 @@ func (c *cutting) RoundTrip(r *http.Request) (*http.Response, error) {
 // Whoever drops the replies to registrations makes the owner register again and
 // again. Each is a new record of the same password; all share the one budget.
 func TestDroppedRegistrationReplies(t *testing.T) {
-	dir := t.TempDir()
-	binary := filepath.Join(dir, "coffer-vault")
-	if out, err := exec.Command("go", "build", "-o", binary, "coffer/cmd/coffer-vault").CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
-	}
 	ctx := t.Context()
-	c := Config{Binary: binary, Dir: dir, Nodes: 3}
-	f, err := newFleet(ctx, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.close()
-	if err := f.startAll(ctx); err != nil {
-		t.Fatal(err)
-	}
+	w := beginFleet(t, 3)
 	drops := 20 // each costs a node three requests of an account's five a second
 	if *duration >= 5*time.Minute {
 		drops = 100
 	}
-	w := &workload{c: c, fleet: f, history: new(history)}
 	first, err := w.client("anna")
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +61,7 @@ func TestDroppedRegistrationReplies(t *testing.T) {
 		t.Fatal(err)
 	}
 	guessUpTo(t, ctx, other, 2*budget)
-	ledgers, err := f.ledgers()
+	ledgers, err := w.fleet.ledgers()
 	if err != nil {
 		t.Fatal(err)
 	}
