@@ -107,6 +107,13 @@ chaos: ## a vault fleet under kill -9, pauses, partitions, full and restored dis
 	@.ci/need softhsm2 iproute2
 	go test -count=1 -timeout 0 -v -run TestChaos ./internal/chaos -args -seed=$(SEED) -duration=$(DURATION) -nodes=$(NODES)
 
+.PHONY: chaos-backup
+chaos-backup: SEED ?= 1
+chaos-backup: KILLS ?= 200
+chaos-backup: DURATION ?= 10m
+chaos-backup: tools ## backup, prune, forget and copy under kill -9; two writers and a pruner (SEED=n KILLS=200 DURATION=10m)
+	go test -count=1 -timeout 0 -v -run 'TestKilledAtRandom|TestTwoWritersAndPruner' ./internal/e2e -args -seed=$(SEED) -kills=$(KILLS) -duration=$(DURATION)
+
 .PHONY: bench-vault
 bench-vault: ## guesses a second against etcd's puts and compare-and-swaps (ARGS="-each 1s -reps 1" for a short look)
 	@.ci/need etcd-server
