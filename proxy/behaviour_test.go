@@ -15,7 +15,10 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -456,6 +459,32 @@ func TestAuthenticatesFirst(t *testing.T) {
 	defer res.Body.Close()
 	if res.StatusCode != 403 || asked {
 		t.Errorf("status %d, body asked for: %t", res.StatusCode, asked)
+	}
+}
+
+// TestContinue: a client that waits before it sends is told to go on, also when
+// what it has is nothing. botocore goes wrong on the next request of a connection
+// on which it was not.
+func TestContinue(t *testing.T) {
+	w := newBucket(t)
+	for _, body := range []string{"", "x"} {
+		r := w.request(call{method: "PUT", path: "/bucket/key", body: []byte(body)})
+		w.sign(r)
+		r.Header.Set("Expect", "100-continue")
+		var early []int
+		r = r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+			Got1xxResponse: func(status int, _ textproto.MIMEHeader) error { early = append(early, status); return nil },
+		}))
+		transport := &http.Transport{ExpectContinueTimeout: time.Minute}
+		res, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		transport.CloseIdleConnections()
+		if res.StatusCode != 200 || !slices.Equal(early, []int{100}) {
+			t.Errorf("%q: status %d after %v", body, res.StatusCode, early)
+		}
 	}
 }
 

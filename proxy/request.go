@@ -68,6 +68,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.life.RLock()
 	defer p.life.RUnlock()
 	start := p.now()
+	continueEmpty(w, r)
 	a := &answer{ResponseWriter: w, control: http.NewResponseController(w)}
 	rq := &request{Request: r, id: newRequestID(), query: r.URL.Query(), op: unknownOperation}
 	h := w.Header()
@@ -84,6 +85,16 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.account(a, rq, p.now().Sub(start), err)
 	if err != nil && a.status == status499 {
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// continueEmpty tells a client that waits before it sends an empty body to go on,
+// which the server, having nothing to read, does not. Without it botocore takes
+// the final answer for an early one, and reads the next answer on the same
+// connection without its status line: it then waits a minute for the rest.
+func continueEmpty(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 && r.ProtoMajor == 1 && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+		w.WriteHeader(http.StatusContinue)
 	}
 }
 
