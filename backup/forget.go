@@ -22,7 +22,8 @@ type Keep struct {
 	Location *time.Location // nil: local
 }
 
-func (k *Keep) empty() bool {
+// Empty says that no rule is set, which as a policy keeps everything.
+func (k *Keep) Empty() bool {
 	return k.Last+k.Hourly+k.Daily+k.Weekly+k.Monthly+k.Yearly == 0 && k.Within == 0 && len(k.Tags) == 0
 }
 
@@ -46,7 +47,7 @@ type ForgetReport struct {
 // Forget removes snapshots. Their data stays until Prune.
 func (r *Repo) Forget(ctx context.Context, o ForgetOptions) (ForgetReport, error) {
 	rep := ForgetReport{Reasons: make(map[string][]string)}
-	if o.Keep.empty() && len(o.IDs) == 0 {
+	if o.Keep.Empty() && len(o.IDs) == 0 {
 		return rep, errors.New("forgetting: no rule says what to keep")
 	}
 	all, err := r.Snapshots(ctx)

@@ -115,6 +115,22 @@ func (c *Client) RunTask(ctx context.Context, name string) (TaskStatus, error) {
 	return st, nil
 }
 
+// ReloadConfig is [Daemon.ReloadConfig].
+func (c *Client) ReloadConfig(ctx context.Context) (Configured, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	resp, err := do(ctx, c.http, http.MethodPost, "reload", nil)
+	if err != nil {
+		return Configured{}, err
+	}
+	defer resp.Body.Close()
+	var now Configured
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&now); err != nil {
+		return Configured{}, fmt.Errorf("reading the daemon's answer: %w", err)
+	}
+	return now, nil
+}
+
 // LoginURL asks for a link that opens the local page, once and within minutes.
 // ErrNoPage, ErrNotRunning.
 func (c *Client) LoginURL(ctx context.Context) (string, error) {

@@ -29,6 +29,7 @@ import (
 //	POST /v1/unlock  32 bytes: the key Status
 //	POST /v1/lock                      Status
 //	POST /v1/task    {"task":"check"}   TaskStatus, once it has ended; 200 also when it failed
+//	POST /v1/reload                    Configured: the file was read again
 //	POST /v1/login                     {"url":"..."}: opens the local page, once
 //	GET  /livez, /readyz               200, or 503 with the reason
 //
@@ -49,6 +50,7 @@ var problems = []struct {
 	{ErrUnknownSource, "unknown-source", http.StatusNotFound},
 	{ErrNotOwner, "not-owner", http.StatusForbidden},
 	{ErrUnknownTask, "unknown-task", http.StatusNotFound},
+	{ErrFixed, "fixed", http.StatusConflict},
 	{ErrNoPage, "no-page", http.StatusNotFound},
 }
 
@@ -113,6 +115,7 @@ func (d *Daemon) handler(stop <-chan struct{}) http.Handler {
 		d.answerStatus(w)
 	})
 	mux.HandleFunc("POST /v1/task", func(w http.ResponseWriter, r *http.Request) { d.controlTask(w, r, stop) })
+	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) { d.controlReload(w) })
 	mux.HandleFunc("POST /v1/login", d.controlLogin)
 	mux.HandleFunc("GET /livez", health(d.Alive))
 	mux.HandleFunc("GET /readyz", health(d.Ready))

@@ -37,3 +37,13 @@ func (d *Daemon) controlTask(w http.ResponseWriter, r *http.Request, stop <-chan
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(st) // a client that left needs no answer
 }
+
+func (d *Daemon) controlReload(w http.ResponseWriter) {
+	now, err := d.ReloadConfig()
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(now) // a client that left needs no answer
+}

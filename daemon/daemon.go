@@ -104,6 +104,8 @@ type Config struct {
 	// is in the way. It is asked often and returns at once; nil: never.
 	Hold func() string
 
+	Reload func() Configured // reads the configuration again; nil: it is fixed
+
 	Control  string                         // path of the control socket; "" with no Listener: none
 	Listener net.Listener                   // the control socket, when systemd opened it
 	Parallel int                            // backups of different sources at a time; 0 means 2
@@ -136,6 +138,9 @@ type Daemon struct {
 	mu      sync.Mutex // held for moments only; taken before that of a source
 	sources []*source  // in the order of the configuration
 	pause   pause
+
+	configured Configured
+	reloading  sync.Mutex // one at a time; taken before mu
 }
 
 // New checks c. It starts nothing and touches no file.
@@ -157,14 +162,15 @@ func New(c Config) (*Daemon, error) {
 	}
 	d := &Daemon{
 		c: c, log: c.Log,
-		slots:   make(chan struct{}, c.Parallel),
-		events:  newBus(),
-		slept:   timeAsleep,
-		clocks:  c.clocks,
-		started: time.Now(),
-		reloads: make(chan []Source, 1),
-		pulse:   telemetry.NewPulse(4 * sleepCheck),
-		journal: newJournal(filepath.Join(c.StateDir, "journal.json"), c.Log),
+		slots:      make(chan struct{}, c.Parallel),
+		events:     newBus(),
+		slept:      timeAsleep,
+		clocks:     c.clocks,
+		started:    time.Now(),
+		configured: Configured{Loaded: time.Now()},
+		reloads:    make(chan []Source, 1),
+		pulse:      telemetry.NewPulse(4 * sleepCheck),
+		journal:    newJournal(filepath.Join(c.StateDir, "journal.json"), c.Log),
 	}
 	d.upkeep = newUpkeep(d)
 	d.journal.stamp = func() (reading, map[string]taskRecord) {
@@ -233,12 +239,13 @@ func (d *Daemon) Ready() error {
 	return nil
 }
 
-// Reload replaces the sources. Those that are the same go on undisturbed; a
-// backup of one that changed or is gone stops.
-func (d *Daemon) Reload(sources []Source) error {
-	if err := checkSources(sources); err != nil {
+// Reload replaces the sources and the tasks. Those that are the same go on
+// undisturbed; a backup of a source that changed or is gone stops, a task does not.
+func (d *Daemon) Reload(sources []Source, tasks []Task) error {
+	if err := errors.Join(checkSources(sources), checkTasks(tasks)); err != nil {
 		return err
 	}
+	d.upkeep.reload(tasks)
 	select {
 	case <-d.reloads: // one that was not begun is out of date
 	default:

@@ -20,6 +20,7 @@ type Status struct {
 	PausedUntil time.Time      `json:"paused_until,omitzero"` // absent while paused: until resumed
 	Seq         uint64         `json:"seq"`                   // of the newest event: what to ask events after
 	Hold        string         `json:"hold,omitempty"`        // why nothing begins by itself, as "on battery"
+	Config      Configured     `json:"config"`
 	Sources     []SourceStatus `json:"sources"`
 	Tasks       []TaskStatus   `json:"tasks"`
 }
@@ -66,6 +67,9 @@ func (d *Daemon) Status() Status {
 	if st.Paused {
 		st.PausedUntil = p.Until
 	}
+	d.mu.Lock()
+	st.Config = d.configured
+	d.mu.Unlock()
 	sources, _ := d.find(nil)
 	for _, s := range sources {
 		st.Sources = append(st.Sources, s.status(now, st.Locked, st.Paused, st.Hold != ""))

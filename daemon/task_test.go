@@ -160,7 +160,7 @@ func TestTaskBrokenClock(t *testing.T) {
 	inBubble(t, func(t *testing.T, state string, start time.Time) {
 		c := new(counted)
 		for day := range 60 {
-			clock := &machineClock{boot: fmt.Sprint("boot ", day), awake: time.Now(), wall: start.Sub(time.Now())}
+			clock := &machineClock{boot: fmt.Sprint("boot ", day), awake: time.Now(), wall: time.Until(start)}
 			b := begin(t, state, withTask(c, clock, week))
 			time.Sleep(6 * time.Hour)
 			b.stop()

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -80,7 +81,11 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return &exitError{err, exitConfig, `"coffer setup" writes a configuration; the example coffer.toml explains every key`}
 	}
-	log, err := telemetry.NewLogger(c.Log.Level, c.Log.Format)
+	level, err := zap.ParseAtomicLevel(c.Log.Level)
+	if err != nil {
+		return &exitError{err, exitConfig, ""}
+	}
+	log, err := telemetry.NewLoggerAt(level, c.Log.Format)
 	if err != nil {
 		return &exitError{err, exitConfig, ""}
 	}
@@ -104,14 +109,17 @@ func run(ctx context.Context, args []string) error {
 	}
 	page := newWebPage(c, log)
 	notify := telemetry.NewNotifier(log)
+	reload := newReloader(file, c, level, gateway, repo, notify, log, reg)
 	d, err := daemon.New(daemon.Config{
 		Sources: sources(c), StateDir: c.StateDir, Host: c.Host, Version: coffer.Version(), Private: private(c),
+		Tasks: tasks(c, repo, log), Reload: reload.reload,
 		Open: repo.open, Key: repo, Control: c.Control, Listener: sockets.control,
 		Login: page.login, Started: notify.Ready, Log: log.Named("daemon"), Metrics: telemetry.Prefix(reg, ""),
 	})
 	if err != nil {
 		return &exitError{err, exitConfig, ""}
 	}
+	reload.d = d
 	health := new(telemetry.Health)
 	health.Live("daemon", d.Alive)
 	health.Ready("key", d.Ready)
@@ -127,7 +135,7 @@ func run(ctx context.Context, args []string) error {
 	g.Go(func() error { return catchUp(ctx) })
 	g.Go(func() error { return notify.Watchdog(ctx, health) })
 	g.Go(func() error { return tellStatus(ctx, d, notify) })
-	g.Go(func() error { return reload(ctx, hup, file, c, d, gateway, notify, log, reg) })
+	g.Go(func() error { return reload.run(ctx, hup) })
 	g.Go(func() error { <-ctx.Done(); notify.Stopping(); return nil })
 	return g.Wait()
 }

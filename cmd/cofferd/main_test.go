@@ -545,7 +545,9 @@ func TestReload(t *testing.T) {
 	m.config.Gateway.Names = "clear"
 	m.writeConfig()
 	p.signal(syscall.SIGHUP)
-	p.logged("more than the sources has changed: that needs a restart")
+	if line := p.logged("some of what has changed needs a restart"); fmt.Sprint(line["settings"]) != "[gateway]" {
+		t.Errorf("got %v", line)
+	}
 	p.stop()
 }
 

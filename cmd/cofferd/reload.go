@@ -5,6 +5,9 @@ import (
 	"errors"
 	"os"
 	"reflect"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -14,70 +17,97 @@ import (
 	"coffer/internal/telemetry"
 )
 
-// reload reads the configuration and the gateway's certificate again on each
-// SIGHUP. The sources change at once; for the rest the log says that a restart is needed. A file with a fault
-// changes nothing.
-func reload(ctx context.Context, hup <-chan os.Signal, file string, c *config.User, d *daemon.Daemon, g *gateway, notify *telemetry.Notifier, log *zap.Logger, reg prometheus.Registerer) error {
-	ok := prometheus.NewGauge(prometheus.GaugeOpts{Name: "config_last_reload_success", Help: "1 when the configuration was last read without a fault."})
-	at := prometheus.NewGauge(prometheus.GaugeOpts{Name: "config_last_reload_timestamp_seconds", Help: "When it was last read without a fault."})
-	telemetry.Prefix(reg, "").MustRegister(ok, at)
-	ok.Set(1)
-	at.SetToCurrentTime()
+// reloader reads the configuration again while the daemon runs. A file with a
+// fault changes nothing. [live] says what takes effect at once.
+type reloader struct {
+	file    string
+	level   zap.AtomicLevel
+	gateway *gateway
+	repo    *repository
+	notify  *telemetry.Notifier
+	log     *zap.Logger
+	ok, at  prometheus.Gauge
+
+	d *daemon.Daemon // set before the first reload
+
+	mu      sync.Mutex   // one reload at a time
+	started *config.User // what the process began with
+}
+
+func newReloader(file string, c *config.User, level zap.AtomicLevel, g *gateway, repo *repository, notify *telemetry.Notifier, log *zap.Logger, reg prometheus.Registerer) *reloader {
+	r := &reloader{file: file, level: level, gateway: g, repo: repo, notify: notify, log: log, started: c,
+		ok: prometheus.NewGauge(prometheus.GaugeOpts{Name: "config_last_reload_success", Help: "1 when the configuration was last read without a fault."}),
+		at: prometheus.NewGauge(prometheus.GaugeOpts{Name: "config_last_reload_timestamp_seconds", Help: "When it was last read without a fault."})}
+	telemetry.Prefix(reg, "").MustRegister(r.ok, r.at)
+	r.ok.Set(1)
+	r.at.SetToCurrentTime()
+	return r
+}
+
+// run reloads on each SIGHUP.
+func (r *reloader) run(ctx context.Context, hup <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-hup:
+			r.d.ReloadConfig()
 		}
-		notify.Reloading()
-		next, err := config.LoadUser(file)
-		if err == nil {
-			err = errors.Join(d.Reload(sources(next)), g.reload())
-		}
-		if err != nil {
-			ok.Set(0)
-			log.Error("configuration was not reloaded", zap.Error(err))
-		} else {
-			ok.Set(1)
-			at.SetToCurrentTime()
-			log.Info("configuration reloaded", zap.Int("sources", len(next.Sources)))
-			if same := *next; !reflect.DeepEqual(withoutSources(same), withoutSources(*c)) {
-				log.Warn("more than the sources has changed: that needs a restart")
-			}
-		}
-		notify.Ready()
 	}
 }
 
-func withoutSources(c config.User) config.User {
-	c.Sources = nil
+// reload reads the file and the gateway's certificate.
+func (r *reloader) reload() daemon.Configured {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notify.Reloading()
+	defer r.notify.Ready()
+	next, err := config.LoadUser(r.file)
+	if err == nil {
+		err = errors.Join(r.apply(next), r.gateway.reload())
+	}
+	if err != nil {
+		r.ok.Set(0)
+		r.log.Error("configuration was not reloaded", zap.Error(err))
+		return daemon.Configured{Error: err.Error()}
+	}
+	r.ok.Set(1)
+	r.at.SetToCurrentTime()
+	restart := differences(live(*r.started), live(*next))
+	r.log.Info("configuration reloaded", zap.Int("sources", len(next.Sources)))
+	if len(restart) > 0 {
+		r.log.Warn("some of what has changed needs a restart", zap.Strings("settings", restart))
+	}
+	return daemon.Configured{Loaded: time.Now(), Restart: restart}
+}
+
+// apply has what takes effect at once take effect.
+func (r *reloader) apply(next *config.User) error {
+	level, err := zap.ParseAtomicLevel(next.Log.Level)
+	if err != nil {
+		return err
+	}
+	if err := r.d.Reload(sources(next), tasks(next, r.repo, r.log)); err != nil {
+		return err
+	}
+	r.level.SetLevel(level.Level())
+	return nil
+}
+
+// live leaves of c what needs a restart.
+func live(c config.User) config.User {
+	c.Sources, c.Maintenance, c.Log.Level = nil, config.Maintenance{}, ""
 	return c
 }
 
-// tellStatus keeps the line that "systemctl status" shows up to date.
-func tellStatus(ctx context.Context, d *daemon.Daemon, notify *telemetry.Notifier) error {
-	events, cancel := d.Subscribe(0)
-	defer cancel()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e := <-events:
-			if e.Kind != daemon.Progress {
-				notify.Status(d.Status().String())
-			}
+// differences names the settings at the top of the file that are not the same.
+func differences(a, b config.User) (names []string) {
+	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
+	for i := range va.NumField() {
+		if !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
+			name, _, _ := strings.Cut(va.Type().Field(i).Tag.Get("toml"), ",")
+			names = append(names, name)
 		}
 	}
-}
-
-// newMetrics makes the local listener for metrics and health, if there is to be one.
-func newMetrics(c *config.User, reg *prometheus.Registry, health *telemetry.Health, log *zap.Logger) (run func(context.Context) error, err error) {
-	if c.Metrics.Listen == "" {
-		return func(context.Context) error { return nil }, nil
-	}
-	s, err := telemetry.NewServer(telemetry.ServerConfig{Listen: c.Metrics.Listen, Registry: reg, Health: health, Log: log})
-	if err != nil {
-		return nil, err
-	}
-	return s.Run, nil
+	return names
 }

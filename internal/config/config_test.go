@@ -55,7 +55,9 @@ path = "~/Documents"
 		Sources: []Source{{Name: "docs", Path: "/home/anna/Documents", Quiet: Duration(5 * time.Second),
 			MaxWait: Duration(5 * time.Minute), Scan: Duration(time.Hour)}},
 		Gateway: Gateway{Names: "sealed", ETag: "md5", Region: "us-east-1"},
-		Log:     Log{Level: "info", Format: "auto"},
+		Maintenance: Maintenance{Forget: Interval(day), Prune: Interval(week), Check: Interval(week), Read: Interval(week),
+			ReadAll: Duration(26 * week), Drill: Interval(week)},
+		Log: Log{Level: "info", Format: "auto"},
 	}
 	if !reflect.DeepEqual(u, want) {
 		t.Errorf("got  %+v\nwant %+v", u, want)
@@ -259,6 +261,33 @@ func TestDurationAndSize(t *testing.T) {
 	for _, text := range []string{"", "MiB", "1.5GiB", "-1", "9000000TiB", "1e3"} {
 		if err := new(Size).UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("size %q was taken", text)
+		}
+	}
+}
+
+func TestMaintenance(t *testing.T) {
+	plainEnvironment(t)
+	const source = "[[source]]\nname = 'docs'\npath = '/docs'\n"
+	u, err := LoadUser(write(t, minimal+source+"[source.keep]\ndaily = 7\nwithin = '2d'\ntags = ['keep']\n[maintenance]\nprune = 'never'\nread = '1d'\nread_all = '30d'\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k := u.Sources[0].Keep; k.Daily != 7 || time.Duration(k.Within) != 48*time.Hour || len(k.Tags) != 1 {
+		t.Errorf("got %+v", k)
+	}
+	if m := u.Maintenance; m.Prune != never || m.Read != Interval(day) || m.Check != Interval(week) || m.Prune.String() != "never" {
+		t.Errorf("got %+v", m)
+	}
+	for text, want := range map[string]string{
+		source + "[source.keep]\ntags = ['a']\n":        ":9:1: source[0].keep.tags: alone",
+		source + "[source.keep]\nlast = -1\n":           ":9:1: source[0].keep.last: ",
+		"[maintenance]\ncheck = '1m'\n":                 ":6:1: maintenance.check: 1m0s is too often",
+		"[maintenance]\ncheck = 'often'\n":              ":6:9: maintenance.check: ",
+		"[maintenance]\nread = '1w'\nread_all = '1d'\n": ":7:1: maintenance.read_all: ",
+		source + "[source.keep]\ndayly = 7\n":           ":9:1: source.keep.dayly: unknown key",
+	} {
+		if _, err := LoadUser(write(t, minimal+text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
 	}
 }

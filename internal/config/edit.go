@@ -44,6 +44,8 @@ func Remove(file, array string, index int) error {
 				header = strings.TrimSpace(cut)
 			}
 			switch {
+			case begin >= 0 && strings.HasPrefix(strings.TrimLeft(header, "["), array+"."):
+				// a table within the one that goes, as [source.keep]
 			case begin >= 0 && strings.HasPrefix(header, "[") && strings.HasSuffix(header, "]"):
 				return strings.Join(append(lines[:begin:begin], lines[i:]...), ""), nil
 			case header == "[["+array+"]]":

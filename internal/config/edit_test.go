@@ -82,6 +82,21 @@ func TestEdit(t *testing.T) {
 	}
 }
 
+// A source goes with the tables within it: what stays must not get its rules.
+func TestRemoveInner(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "coffer.toml")
+	const first = "[[upstream]]\ntype = 'folder'\npath = '/b'\n[[source]]\nname = 'a'\npath = '/a'\n"
+	if err := os.WriteFile(file, []byte(first+"[[source]]\nname = 'b'\npath = '/b'\n[source.keep]\nlast = 1\n[maintenance]\nprune = 'never'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Remove(file, "source", 1); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := os.ReadFile(file); err != nil || string(raw) != first+"[maintenance]\nprune = 'never'\n" {
+		t.Errorf("got %s, %v", raw, err)
+	}
+}
+
 // What would be wrong leaves the file as it was.
 func TestEditRefuses(t *testing.T) {
 	dir := t.TempDir()

@@ -19,13 +19,15 @@ type User struct {
 	Control  string `toml:"control,omitempty"`   // unix socket of the daemon; default /run/coffer-sock/USER/control.sock if it is there (coffer@.socket), else $RUNTIME_DIRECTORY/control.sock, else $XDG_RUNTIME_DIR/coffer/control.sock, else control.sock in state_dir
 	Host     string `toml:"host,omitempty"`      // name of this machine in snapshots; default the host name
 
-	Upstreams []Upstream  `toml:"upstream,omitempty"` // where the backups go: several are mirrors, which hold the same objects; reads prefer the first
-	Sources   []Source    `toml:"source,omitempty"`   // what is backed up; none is allowed, for a machine that only restores or only runs the gateway
-	Gateway   Gateway     `toml:"gateway,omitzero"`
-	Web       Web         `toml:"web,omitzero"`
-	Vault     VaultClient `toml:"vault,omitzero"`
-	Log       Log         `toml:"log,omitzero"`
-	Metrics   Metrics     `toml:"metrics,omitzero"`
+	Upstreams []Upstream `toml:"upstream,omitempty"` // where the backups go: several are mirrors, which hold the same objects; reads prefer the first
+	Sources   []Source   `toml:"source,omitempty"`   // what is backed up; none is allowed, for a machine that only restores or only runs the gateway
+	Gateway   Gateway    `toml:"gateway,omitzero"`
+
+	Maintenance Maintenance `toml:"maintenance,omitzero"`
+	Web         Web         `toml:"web,omitzero"`
+	Vault       VaultClient `toml:"vault,omitzero"`
+	Log         Log         `toml:"log,omitzero"`
+	Metrics     Metrics     `toml:"metrics,omitzero"`
 }
 
 // Upstream is an untrusted place for sealed objects.
@@ -56,6 +58,7 @@ type Source struct {
 	Quiet         Duration `toml:"quiet,omitempty"`     // back up when nothing changed for so long; default 5s
 	MaxWait       Duration `toml:"max_wait,omitempty"`  // but no later than this after the first change; default 5m, at least quiet
 	Scan          Duration `toml:"scan,omitempty"`      // full scan this often, give or take a tenth; default 1h, at least 1m
+	Keep          Keep     `toml:"keep,omitzero"`       // which snapshots are kept; default all
 }
 
 // Gateway is the local S3 endpoint.
@@ -151,6 +154,7 @@ func (u *User) complete(d *document) {
 	for i := range u.Sources {
 		u.Sources[i].complete(d, fmt.Sprintf("source[%d].", i), names)
 	}
+	u.Maintenance.complete(d)
 	u.Gateway.complete(d)
 	d.loopback("web.listen", u.Web.Listen)
 	u.Vault.complete(d)
@@ -191,6 +195,7 @@ func (s *Source) complete(d *document, at string, names map[string]bool) {
 	if s.Scan < Duration(time.Minute) {
 		d.fail(at+"scan", "%v is too often: at least 1m", s.Scan)
 	}
+	s.Keep.complete(d, at+"keep.")
 }
 
 func (g *Gateway) complete(d *document) {

@@ -18,6 +18,15 @@ import (
 // journal, else JSON. Lines to the journal begin with their level as "<3>",
 // sd-daemon(3), and carry no time: the journal has its own.
 func NewLogger(level, format string) (*zap.Logger, error) {
+	l, err := zap.ParseAtomicLevel(level)
+	if err != nil {
+		return nil, fmt.Errorf("log level %q: %w", level, err)
+	}
+	return NewLoggerAt(l, format)
+}
+
+// NewLoggerAt is NewLogger with a level that may be changed later.
+func NewLoggerAt(level zap.AtomicLevel, format string) (*zap.Logger, error) {
 	toJournal, err := journal.StderrIsJournalStream()
 	if err != nil {
 		toJournal = false // a variable left over from another process
@@ -25,11 +34,7 @@ func NewLogger(level, format string) (*zap.Logger, error) {
 	return newLogger(zapcore.Lock(os.Stderr), level, format, toJournal, term.IsTerminal(int(os.Stderr.Fd())))
 }
 
-func newLogger(w zapcore.WriteSyncer, level, format string, toJournal, terminal bool) (*zap.Logger, error) {
-	l, err := zapcore.ParseLevel(level)
-	if err != nil {
-		return nil, fmt.Errorf("log level %q: %w", level, err)
-	}
+func newLogger(w zapcore.WriteSyncer, level zapcore.LevelEnabler, format string, toJournal, terminal bool) (*zap.Logger, error) {
 	c := zap.NewProductionEncoderConfig()
 	c.TimeKey, c.MessageKey, c.NameKey = "time", "message", "part"
 	c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
@@ -52,7 +57,7 @@ func newLogger(w zapcore.WriteSyncer, level, format string, toJournal, terminal 
 	if toJournal {
 		enc = journalEncoder{enc}
 	}
-	return zap.New(zapcore.NewCore(enc, w, l)), nil
+	return zap.New(zapcore.NewCore(enc, w, level)), nil
 }
 
 // journalEncoder puts the syslog level before each line.

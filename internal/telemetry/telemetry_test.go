@@ -32,7 +32,7 @@ func TestLogFormats(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var b bytes.Buffer
-			log, err := newLogger(zapcore.AddSync(&b), "info", tt.format, tt.journal, tt.terminal)
+			log, err := newLogger(zapcore.AddSync(&b), zapcore.InfoLevel, tt.format, tt.journal, tt.terminal)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -50,7 +50,7 @@ func TestLogFormats(t *testing.T) {
 
 func TestLogJSON(t *testing.T) {
 	var b bytes.Buffer
-	log, err := newLogger(zapcore.AddSync(&b), "debug", "auto", false, false)
+	log, err := newLogger(zapcore.AddSync(&b), zapcore.DebugLevel, "auto", false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
