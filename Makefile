@@ -52,16 +52,18 @@ need-test:
 
 # Programs that only tests run, at the versions of tools/go.mod.
 .PHONY: tools
-tools: $(TOOLS)/minio $(TOOLS)/nfpm $(TOOLS)/restic $(TOOLS)/s5cmd $(TOOLS)/staticcheck
+tools: $(TOOLS)/cyclonedx-gomod $(TOOLS)/minio $(TOOLS)/nfpm $(TOOLS)/restic $(TOOLS)/s5cmd $(TOOLS)/staticcheck
 
 $(TOOLS)/minio: PKG = github.com/minio/minio
 $(TOOLS)/restic: PKG = github.com/restic/restic/cmd/restic
 $(TOOLS)/s5cmd: PKG = github.com/peak/s5cmd/v2
 $(TOOLS)/staticcheck: PKG = honnef.co/go/tools/cmd/staticcheck
-$(TOOLS)/nfpm: tools/nfpm/go.mod
-	@echo "tools: building nfpm (once; a minute)"
+$(TOOLS)/nfpm: PACKAGE_TOOL = github.com/goreleaser/nfpm/v2/cmd/nfpm
+$(TOOLS)/cyclonedx-gomod: PACKAGE_TOOL = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+$(TOOLS)/nfpm $(TOOLS)/cyclonedx-gomod: tools/packaging/go.mod
+	@echo "tools: building $(notdir $@) (once; a minute)"
 	@mkdir -p $(TOOLS)
-	cd tools/nfpm && go build -o ../../$@ github.com/goreleaser/nfpm/v2/cmd/nfpm
+	cd tools/packaging && go build -o ../../$@ $(PACKAGE_TOOL)
 $(TOOLS)/rclone: tools/rclone/go.mod
 	@echo "tools: building rclone (once; some minutes)"
 	@mkdir -p $(TOOLS)
@@ -72,7 +74,7 @@ $(TOOLS)/%: tools/go.mod
 	cd tools && go build -o ../$@ $(PKG)
 
 .PHONY: packages
-packages: $(TOOLS)/nfpm ## deb and rpm of coffer and coffer-vault, into dist/ (the same bytes for the same commit)
+packages: $(TOOLS)/nfpm $(TOOLS)/cyclonedx-gomod ## deb and rpm of coffer and coffer-vault, into dist/ (the same bytes for the same commit)
 	TOOLS=$(TOOLS) packaging/build.sh dist
 
 .PHONY: bench-backup
@@ -105,7 +107,7 @@ chaos: DURATION ?= 10m
 chaos: NODES ?= 3
 chaos: ## a vault fleet under kill -9, pauses, partitions, full and restored disks (SEED=n DURATION=10m NODES=3)
 	@.ci/need softhsm2 iproute2
-	go test -count=1 -timeout 0 -v -run TestChaos ./internal/chaos -args -seed=$(SEED) -duration=$(DURATION) -nodes=$(NODES)
+	go test -count=1 -timeout 0 -v ./internal/chaos -args -seed=$(SEED) -duration=$(DURATION) -nodes=$(NODES)
 
 .PHONY: chaos-backup
 chaos-backup: SEED ?= 1

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -18,6 +19,13 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(evilEnv) != "" { // this is a node of TestEvilNode
+		if err := evilNode(context.Background(), os.Args[len(os.Args)-1]); err != nil {
+			fmt.Fprintln(os.Stderr, "evil:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	status, done, err := Isolate()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
