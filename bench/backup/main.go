@@ -1,7 +1,8 @@
 // Command backup gives the same directories to coffer and to restic, both over
 // the same MinIO server, interleaved, and prints coffer's cost as a fraction of
 // restic's: first backup, unchanged run, an edit in the middle of a large file,
-// and full restore, which is compared with the source.
+// full restore, which is compared with the source, and the prune after half of
+// the files are gone and all snapshots but the last are forgotten.
 package main
 
 import (
@@ -48,9 +49,10 @@ type runner struct {
 	reps         int
 	work         []string
 
-	dir   string
-	minio *bench.MinIO
-	costs map[string][]bench.Cost // by "tool work step"
+	dir    string
+	minio  *bench.MinIO
+	costs  map[string][]bench.Cost // by "tool work step"
+	stored map[string][]int64      // bytes upstream after that
 }
 
 // steps of each kind of work, with the limits of coffer's wall time as a
@@ -60,6 +62,7 @@ var limits = map[string]float64{
 	"large/unchanged": 0.2, "small/unchanged": 0.2, "tree/unchanged": 0.2,
 	"big/insert":    0.35,
 	"large/restore": 0.5, "big/restore": 0.5, "small/restore": 0.3, "tree/restore": 0.3,
+	"large/prune": 0.5, "small/prune": 0.5, "tree/prune": 0.5,
 }
 
 func (r *runner) run(ctx context.Context, tmp string) (ok bool, err error) {
@@ -72,7 +75,7 @@ func (r *runner) run(ctx context.Context, tmp string) (ok bool, err error) {
 		return false, err
 	}
 	defer os.RemoveAll(r.dir)
-	r.costs = make(map[string][]bench.Cost)
+	r.costs, r.stored = make(map[string][]bench.Cost), make(map[string][]int64)
 	for _, work := range r.work {
 		if err := makeSource(filepath.Join(r.dir, work), work, r.scale); err != nil {
 			return false, err
@@ -105,7 +108,7 @@ func (r *runner) repetition(ctx context.Context, work string, rep int) error {
 	if rep%2 == 1 {
 		tools[0], tools[1] = tools[1], tools[0]
 	}
-	steps := []string{"first", "unchanged", "restore"}
+	steps := []string{"first", "unchanged", "restore", "prune"}
 	if work == "big" {
 		steps = []string{"first", "insert", "restore"}
 	}
@@ -123,6 +126,13 @@ func (r *runner) repetition(ctx context.Context, work string, rep int) error {
 				return err
 			}
 		}
+		if step == "prune" {
+			half, err := takeHalf(filepath.Join(r.dir, work), filepath.Join(r.dir, "aside"))
+			if err != nil {
+				return err
+			}
+			defer half.putBack()
+		}
 		for _, t := range tools {
 			if err := r.measure(ctx, t, work, step); err != nil {
 				return err
@@ -132,17 +142,29 @@ func (r *runner) repetition(ctx context.Context, work string, rep int) error {
 	return nil
 }
 
-// measure runs one step and notes what it took.
+// measure runs one step and notes what it took. What a prune needs beforehand is
+// not measured.
 func (r *runner) measure(ctx context.Context, t tool, work, step string) error {
+	if step == "prune" {
+		if _, err := t.backup(ctx); err != nil {
+			return err
+		}
+		if err := t.forget(ctx); err != nil {
+			return err
+		}
+	}
 	received, requests, err := r.minio.Counters(ctx)
 	if err != nil {
 		return err
 	}
 	target := filepath.Join(r.dir, "restored")
 	var cost bench.Cost
-	if step == "restore" {
+	switch step {
+	case "restore":
 		cost, err = t.restore(ctx, target)
-	} else {
+	case "prune":
+		cost, err = t.prune(ctx)
+	default:
 		cost, err = t.backup(ctx)
 	}
 	if err != nil {
@@ -153,15 +175,33 @@ func (r *runner) measure(ctx context.Context, t tool, work, step string) error {
 		return err
 	}
 	cost.Sent, cost.Requests = received2-received, requests2-requests
-	if step == "restore" {
-		if err := compare(filepath.Join(r.dir, work), t.restored(target)); err != nil {
-			return fmt.Errorf("%s restored something else: %w", t.name(), err)
-		}
-		os.RemoveAll(target)
+	stored, err := r.minio.Stored(ctx, t.name())
+	if err != nil {
+		return err
 	}
 	key := t.name() + " " + work + "/" + step
 	r.costs[key] = append(r.costs[key], cost)
-	fmt.Printf("%-7s %-16s wall %7.2f s  cpu %7.2f s  peak %4d MiB  sent %8.1f MB  requests %d\n", t.name(), work+"/"+step,
-		cost.Wall.Seconds(), cost.CPU.Seconds(), cost.PeakRSS>>20, float64(cost.Sent)/1e6, cost.Requests)
+	r.stored[key] = append(r.stored[key], stored)
+	fmt.Printf("%-7s %-16s wall %7.2f s  cpu %7.2f s  peak %4d MiB  sent %8.1f MB  requests %6d  stored %8.1f MB\n", t.name(), work+"/"+step,
+		cost.Wall.Seconds(), cost.CPU.Seconds(), cost.PeakRSS>>20, float64(cost.Sent)/1e6, cost.Requests, float64(stored)/1e6)
+	return r.verify(ctx, t, work, step, target)
+}
+
+// verify compares what was restored with the source, and restores after a prune
+// to do so.
+func (r *runner) verify(ctx context.Context, t tool, work, step, target string) error {
+	switch step {
+	case "restore":
+	case "prune":
+		if _, err := t.restore(ctx, target); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	defer os.RemoveAll(target)
+	if err := compare(filepath.Join(r.dir, work), t.restored(target)); err != nil {
+		return fmt.Errorf("%s restored something else: %w", t.name(), err)
+	}
 	return nil
 }

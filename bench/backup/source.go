@@ -117,6 +117,46 @@ func insertByte(name string) error {
 	return os.Rename(name+".new", name)
 }
 
+// half is every second file of a source, moved aside.
+type half struct {
+	from, to string
+	moved    []string
+}
+
+// takeHalf moves every second file below dir to a folder beside it.
+func takeHalf(dir, aside string) (*half, error) {
+	h := &half{from: dir, to: aside}
+	n := 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		if n++; n%2 == 0 {
+			return nil
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(aside, rel)), 0o755); err != nil {
+			return err
+		}
+		h.moved = append(h.moved, rel)
+		return os.Rename(path, filepath.Join(aside, rel))
+	})
+	return h, err
+}
+
+// putBack makes the source whole again, for the next repetition.
+func (h *half) putBack() {
+	for _, rel := range h.moved {
+		if err := os.Rename(filepath.Join(h.to, rel), filepath.Join(h.from, rel)); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+		}
+	}
+	os.RemoveAll(h.to)
+}
+
 // compare compares every file below want with the one below got.
 func compare(want, got string) error {
 	return filepath.WalkDir(want, func(path string, d fs.DirEntry, err error) error {

@@ -14,7 +14,9 @@ type tool interface {
 	prepare(ctx context.Context) error // makes the empty repository
 	backup(ctx context.Context) (bench.Cost, error)
 	restore(ctx context.Context, target string) (bench.Cost, error)
-	restored(target string) string // where the source's content lies below target
+	forget(ctx context.Context) error              // all snapshots but the last
+	prune(ctx context.Context) (bench.Cost, error) // until nothing is left to do
+	restored(target string) string                 // where the source's content lies below target
 }
 
 type common struct {
@@ -60,6 +62,26 @@ func (c cofferTool) restore(ctx context.Context, target string) (bench.Cost, err
 	return c.run(ctx, "coffer", "restore", "latest", "--to", target)
 }
 
+func (c cofferTool) forget(ctx context.Context) error {
+	_, err := c.run(ctx, "coffer", "forget", "--keep-last", "1")
+	return err
+}
+
+// prune runs twice, as the second run removes what the first has marked. It is to
+// leave as little unused as restic does: 5 %.
+func (c cofferTool) prune(ctx context.Context) (sum bench.Cost, err error) {
+	for range 2 {
+		one, err := c.run(ctx, "coffer", "prune", "--grace", "1ns", "--max-unused", "0.05")
+		if err != nil {
+			return sum, err
+		}
+		sum.Wall += one.Wall
+		sum.CPU += one.CPU
+		sum.PeakRSS = max(sum.PeakRSS, one.PeakRSS)
+	}
+	return sum, nil
+}
+
 func (c cofferTool) restored(target string) string { return target }
 
 type resticTool struct{ common }
@@ -79,6 +101,15 @@ func (t resticTool) backup(ctx context.Context) (bench.Cost, error) {
 
 func (t resticTool) restore(ctx context.Context, target string) (bench.Cost, error) {
 	return t.run(ctx, "restic", "restore", "-q", "latest", "--target", target)
+}
+
+func (t resticTool) forget(ctx context.Context) error {
+	_, err := t.run(ctx, "restic", "forget", "-q", "--keep-last", "1")
+	return err
+}
+
+func (t resticTool) prune(ctx context.Context) (bench.Cost, error) {
+	return t.run(ctx, "restic", "prune", "-q")
 }
 
 func (t resticTool) restored(target string) string { return filepath.Join(target, t.source) }
