@@ -139,19 +139,29 @@ func (p *Proxy) sendObject(w http.ResponseWriter, rq *request, f *found) error {
 
 // sendSpan answers with a span of the object of r, which open opens.
 func sendSpan(w http.ResponseWriter, rq *request, r *row, s span, versioned bool, open func() (io.ReadCloser, error)) error {
-	var body io.ReadCloser
-	var first []byte
-	if rq.Method != http.MethodHead {
-		var err error
-		if body, err = open(); err != nil {
-			return err
-		}
-		defer body.Close()
-		// An object that does not open is an error, not a 200 that breaks off.
-		if first, err = readFirst(body, s.n); err != nil {
-			return err
-		}
+	a := &delayed{w: w, begin: func() { describeSpan(w, rq, r, s, versioned) }}
+	if rq.Method == http.MethodHead {
+		a.start()
+		return nil
 	}
+	body, err := open()
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	n, err := io.Copy(a, body)
+	if err != nil {
+		return err
+	}
+	if n != s.n { // the connection is cut, if anything was sent
+		return fmt.Errorf("%d bytes of %d: %w", n, s.n, seal.ErrCorrupt)
+	}
+	a.start()
+	return nil
+}
+
+// describeSpan writes the header of an answer.
+func describeSpan(w http.ResponseWriter, rq *request, r *row, s span, versioned bool) {
 	h := w.Header()
 	describe(h, r, rq, versioned)
 	if s.whole && http.CanonicalHeaderKey(rq.Header.Get("X-Amz-Checksum-Mode")) == "Enabled" {
@@ -167,45 +177,26 @@ func sendSpan(w http.ResponseWriter, rq *request, r *row, s span, versioned bool
 		}
 	}
 	w.WriteHeader(status)
-	if rq.Method == http.MethodHead {
-		return nil
-	}
-	return send(w, first, body, s.n)
 }
 
-const firstRead = seal.ChunkSize
-
-// readFirst reads the beginning of a body of n bytes: io.EOF is no error.
-func readFirst(body io.Reader, n int64) ([]byte, error) {
-	buf := make([]byte, min(n+1, firstRead))
-	got, err := io.ReadFull(body, buf)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && int64(got) == n {
-		err = nil
-	}
-	return buf[:got], err
+// delayed is an answer whose header waits for the first byte: an object that
+// does not open is an error, not a 200 that breaks off.
+type delayed struct {
+	w     io.Writer
+	begin func() // nil once it was called
 }
 
-// send writes exactly n bytes, or fails: the connection is then cut.
-func send(w io.Writer, first []byte, body io.Reader, n int64) error {
-	sent, err := w.Write(first)
-	if err != nil {
-		return errHungUp(err)
+func (d *delayed) start() {
+	if d.begin != nil {
+		d.begin()
+		d.begin = nil
 	}
-	rest, err := io.Copy(&clientWriter{w: w}, body)
-	if err != nil {
-		return err
-	}
-	if int64(sent)+rest != n {
-		return fmt.Errorf("sent %d bytes of %d: %w", int64(sent)+rest, n, seal.ErrCorrupt)
-	}
-	return nil
 }
 
-// clientWriter marks the errors of the client's side.
-type clientWriter struct{ w io.Writer }
-
-func (c *clientWriter) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
+// Write marks the errors of the client's side.
+func (d *delayed) Write(b []byte) (int, error) {
+	d.start()
+	n, err := d.w.Write(b)
 	if err != nil {
 		err = errHungUp(err)
 	}

@@ -2,8 +2,8 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -45,17 +45,15 @@ func (r *row) matches(object *seal.Object) error {
 }
 
 // wholeReader reads a whole object in one request: its plaintext, and behind it
-// the footer. It reads a chunk ahead, so the last one is withheld until the
-// footer has proved true.
+// the footer. The last chunk is withheld until the footer has proved true.
 type wholeReader struct {
-	plain  io.ReadCloser
+	object *seal.ObjectReader
 	raw    *recorder
-	footer int64 // size
+	footer int64 // its size
 	check  func(head, footer []byte) error
-	now    []byte // being released
-	next   []byte // read ahead; empty: now is the last
-	spare  []byte
-	err    error
+	left   int64  // plaintext that has not come yet
+	plain  []byte // to be released next
+	done   bool   // the footer was checked
 }
 
 // openWhole opens the object of f from its first to its last byte.
@@ -82,7 +80,7 @@ func (p *Proxy) openWhole(ctx context.Context, ix *index, f *found) (io.ReadClos
 	if err != nil {
 		return nil, err
 	}
-	w := &wholeReader{plain: plain, raw: raw, footer: f.row.Sealed}
+	w := &wholeReader{object: plain, raw: raw, footer: f.row.Sealed, left: f.row.Size}
 	for _, part := range parts {
 		w.footer -= part.Sealed()
 	}
@@ -113,66 +111,70 @@ func pieces(head, footer []byte, size int64) seal.Source {
 }
 
 func (w *wholeReader) Read(b []byte) (int, error) {
-	for len(w.now) == 0 && w.err == nil {
-		w.err = w.advance()
+	if len(w.plain) == 0 {
+		var err error
+		if w.plain, err = w.next(); err != nil {
+			return 0, err
+		}
 	}
-	if len(w.now) == 0 {
-		return 0, w.err
-	}
-	n := copy(b, w.now)
-	w.now = w.now[n:]
+	n := copy(b, w.plain)
+	w.plain = w.plain[n:]
 	return n, nil
 }
 
 // WriteTo writes the rest chunk by chunk, without a copy.
 func (w *wholeReader) WriteTo(to io.Writer) (total int64, err error) {
 	for {
-		n, err := to.Write(w.now)
+		plain := w.plain
+		if w.plain = nil; len(plain) == 0 {
+			if plain, err = w.next(); err == io.EOF {
+				return total, nil
+			} else if err != nil {
+				return total, err
+			}
+		}
+		n, err := to.Write(plain)
 		total += int64(n)
-		w.now = w.now[n:]
 		if err != nil {
 			return total, err
 		}
-		if w.err == nil {
-			w.err = w.advance()
-		}
-		if w.err != nil && len(w.now) == 0 {
-			if w.err == io.EOF {
-				return total, nil
-			}
-			return total, w.err
-		}
 	}
 }
 
-// advance moves what was read ahead to now.
-func (w *wholeReader) advance() error {
-	if w.spare == nil {
-		w.spare, w.next = make([]byte, seal.ChunkSize), make([]byte, seal.ChunkSize)
-		if err := w.ahead(); err != nil {
-			return err
+// next returns the next chunk, the last one only with the proof that there is
+// nothing else and that the footer is true.
+func (w *wholeReader) next() ([]byte, error) {
+	var last []byte
+	if w.left > 0 {
+		chunk, err := w.object.Next()
+		if err == nil && int64(len(chunk)) < w.left {
+			w.left -= int64(len(chunk))
+			return chunk, nil
 		}
-	} else if len(w.next) == 0 {
-		return io.EOF
+		if err == io.EOF || err == nil && int64(len(chunk)) > w.left {
+			err = fmt.Errorf("%d bytes before the end: %w", w.left, seal.ErrCorrupt)
+		}
+		if err != nil {
+			return nil, err
+		}
+		last, w.left = bytes.Clone(chunk), 0
 	}
-	now := w.next
-	w.next, w.spare = w.spare[:seal.ChunkSize], now[:seal.ChunkSize]
-	if err := w.ahead(); err != nil {
-		return err
+	if w.done {
+		return nil, io.EOF
 	}
-	w.now = now
-	return nil
+	if err := w.finish(); err != nil {
+		return nil, err
+	}
+	if w.done = true; len(last) == 0 {
+		return nil, io.EOF
+	}
+	return last, nil
 }
 
-// ahead fills next, or checks the footer if nothing is left to read.
-func (w *wholeReader) ahead() error {
-	n, err := io.ReadFull(w.plain, w.next)
-	w.next = w.next[:n]
-	switch {
-	case err == nil || errors.Is(err, io.ErrUnexpectedEOF) && n > 0:
-		return nil
-	case err != io.EOF:
-		return err
+// finish reads what follows the plaintext: empty parts, perhaps, and the footer.
+func (w *wholeReader) finish() error {
+	if more, err := w.object.Next(); err != io.EOF {
+		return cmp.Or(err, fmt.Errorf("%d bytes too many: %w", len(more), seal.ErrCorrupt))
 	}
 	footer := make([]byte, w.footer)
 	if _, err := io.ReadFull(w.raw.ReadCloser, footer); err != nil {
@@ -181,7 +183,7 @@ func (w *wholeReader) ahead() error {
 	return w.check(w.raw.head, footer)
 }
 
-func (w *wholeReader) Close() error { return w.plain.Close() }
+func (w *wholeReader) Close() error { return w.object.Close() }
 
 // recorder keeps the first bytes that are read through it.
 type recorder struct {

@@ -199,7 +199,7 @@ func (b *Object) Parts() []Part { return slices.Clone(b.parts) }
 // NewReader opens n bytes of the plaintext from off on; n < 0 means to the end. It
 // fetches the chunks that the range touches, in one request, and no more. After
 // an error of Read all that was read is true; only io.EOF says that the range is whole.
-func (b *Object) NewReader(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+func (b *Object) NewReader(ctx context.Context, off, n int64) (*ObjectReader, error) {
 	if off < 0 || off > b.rec.Size {
 		return nil, fmt.Errorf("offset %d in an object of %d bytes", off, b.rec.Size)
 	}
@@ -207,9 +207,9 @@ func (b *Object) NewReader(ctx context.Context, off, n int64) (io.ReadCloser, er
 		n = b.rec.Size - off
 	}
 	if n == 0 && b.rec.Size > 0 {
-		return io.NopCloser(bytes.NewReader(nil)), nil
+		return &ObjectReader{err: io.EOF}, nil
 	}
-	r := &objectReader{o: b, left: n, end: len(b.parts) - 1}
+	r := &ObjectReader{o: b, left: n, end: len(b.parts) - 1}
 	if off > 0 { // from the beginning, every part is read: also empty ones
 		r.part = sort.Search(len(b.parts), func(i int) bool { return b.plain[i]+b.parts[i].Size > off })
 	}
@@ -235,8 +235,8 @@ func (b *Object) NewReader(ctx context.Context, off, n int64) (io.ReadCloser, er
 	return r, nil
 }
 
-// objectReader opens the chunks of one range.
-type objectReader struct {
+// ObjectReader opens the chunks of one range. It is not for concurrent use.
+type ObjectReader struct {
 	o        *Object
 	body     io.ReadCloser
 	buf      *[bufferSize]byte
@@ -252,7 +252,7 @@ type objectReader struct {
 }
 
 // begin prepares for the chunks of the current part.
-func (r *objectReader) begin(first uint64) {
+func (r *ObjectReader) begin(first uint64) {
 	p := r.o.parts[r.part]
 	r.chunk = newChunker(r.o.key.partCipher(p.Salt, uint16(p.Number)))
 	r.chunk.next = first
@@ -260,7 +260,7 @@ func (r *objectReader) begin(first uint64) {
 
 // checkHeader reads the header of the current part: its bytes are not needed, but
 // a part with a foreign or damaged header is not what was written.
-func (r *objectReader) checkHeader() error {
+func (r *ObjectReader) checkHeader() error {
 	if _, err := io.ReadFull(r.body, r.buf[:headerSize]); err != nil {
 		return fmt.Errorf("reading header: %w", noEOF(err))
 	}
@@ -276,7 +276,7 @@ func (r *objectReader) checkHeader() error {
 }
 
 // advance opens the next chunk.
-func (r *objectReader) advance() error {
+func (r *ObjectReader) advance() error {
 	if r.part > r.end {
 		return io.EOF
 	}
@@ -314,7 +314,8 @@ func (r *objectReader) advance() error {
 	return nil
 }
 
-func (r *objectReader) Read(p []byte) (int, error) {
+// Read releases authentic plaintext.
+func (r *ObjectReader) Read(p []byte) (int, error) {
 	for len(r.plain) == 0 && r.err == nil {
 		r.err = r.advance()
 	}
@@ -326,24 +327,27 @@ func (r *objectReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo spares io.Copy a buffer.
-func (r *objectReader) WriteTo(w io.Writer) (int64, error) {
-	return writeChunks(w, func() ([]byte, error) {
-		for len(r.plain) == 0 && r.err == nil {
-			r.err = r.advance()
-		}
-		plain := r.plain
-		r.plain = nil
-		if len(plain) == 0 {
-			return nil, r.err
-		}
-		return plain, nil
-	})
+// Next returns what follows, without a copy: the rest of a chunk, authentic,
+// which is the caller's until the next call. It is never empty without an error.
+func (r *ObjectReader) Next() ([]byte, error) {
+	for len(r.plain) == 0 && r.err == nil {
+		r.err = r.advance()
+	}
+	plain := r.plain
+	r.plain = nil
+	if len(plain) == 0 {
+		return nil, r.err
+	}
+	return plain, nil
 }
 
-func (r *objectReader) Close() error {
+// WriteTo spares io.Copy a buffer.
+func (r *ObjectReader) WriteTo(w io.Writer) (int64, error) { return writeChunks(w, r.Next) }
+
+// Close ends the reading.
+func (r *ObjectReader) Close() error {
 	if r.buf == nil {
-		return nil
+		return nil // closed before, or nothing was fetched
 	}
 	putBuffer(r.buf)
 	r.buf, r.plain, r.err = nil, nil, errors.New("reader is closed")
