@@ -63,7 +63,7 @@ $(TOOLS)/cyclonedx-gomod: PACKAGE_TOOL = github.com/CycloneDX/cyclonedx-gomod/cm
 $(TOOLS)/nfpm $(TOOLS)/cyclonedx-gomod: tools/packaging/go.mod
 	@echo "tools: building $(notdir $@) (once; a minute)"
 	@mkdir -p $(TOOLS)
-	cd tools/packaging && go build -o ../../$@ $(PACKAGE_TOOL)
+	cd tools/packaging && go build -trimpath -buildvcs=false -o ../../$@ $(PACKAGE_TOOL)
 $(TOOLS)/rclone: tools/rclone/go.mod
 	@echo "tools: building rclone (once; some minutes)"
 	@mkdir -p $(TOOLS)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # build.sh OUT [NAME...] makes the deb and the rpm of each package (both unless
 # named) in OUT. The same commit gives the same bytes: times are the commit's.
-# VERSION and TOOLS override the version and the folder of nfpm.
+# VERSION and TOOLS override the version and the folder of nfpm and cyclonedx-gomod.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 022
@@ -10,7 +10,7 @@ out=$(realpath -m "$1")
 shift
 names=("$@")
 ((${#names[@]})) || names=(coffer coffer-vault)
-nfpm=$(realpath "${TOOLS:-.cache/bin}/nfpm")
+nfpm=$(realpath "${TOOLS:-.cache/bin}/nfpm") cyclonedx=$(realpath "${TOOLS:-.cache/bin}/cyclonedx-gomod")
 epoch=$(git log -1 --format=%ct)
 if [[ -z ${VERSION:-} ]]; then # v1.2.3, v1.2.3-4-gabc, else before every release
 	VERSION=$(git describe --tags --match 'v[0-9]*' 2>/dev/null) ||
@@ -57,6 +57,7 @@ client() {
 		"$root/usr/bin/coffer" completion "${s%%:*}" | text "usr/share/${s#*:}"
 	done
 	file configs/coffer.toml usr/share/doc/coffer/examples/coffer.toml
+	for f in docs/json/*.json; do file "$f" "usr/share/doc/coffer/json/${f##*/}"; done
 	services="'coffer@*.service' coffer-all.service" sockets="'coffer@*.socket'"
 	links="-name 'coffer@*' -o -name coffer-all.service -o -name coffer.target"
 }
@@ -72,7 +73,7 @@ vault() {
 	links="-name 'coffer-vault@*' -o -name coffer-vault.target"
 }
 
-# papers NAME: licence, changes, and the modules in the programs, as they say themselves
+# papers NAME: licence, changes, documents, and of what each program is made (CycloneDX)
 papers() {
 	local doc=usr/share/doc/$1
 	file LICENSE "$doc/copyright"
@@ -81,7 +82,10 @@ papers() {
 		git log -50 --format='  * %s'
 		printf '\n -- The coffer authors <coffer@localhost>  %s\n' "$(date -R -d "@$epoch")"
 	} | gzip -9n | text "$doc/changelog.gz"
-	(cd "$root/usr/bin" && go version -m -- *) | text "$doc/modules.txt"
+	for f in docs/*.md; do file "$f" "$doc/${f##*/}"; done
+	for f in "$root"/usr/bin/*; do
+		"$cyclonedx" bin -json -noserial -notimestamp -std -version "$VERSION" -output "$root/$doc/${f##*/}.cdx.json" "$f" 2>/dev/null
+	done
 }
 
 for name in "${names[@]}"; do
