@@ -160,15 +160,6 @@ func (c *Config) checkPeers() error {
 	return nil
 }
 
-func (c *Config) address(id string) string {
-	for _, p := range c.Peers {
-		if p.ID == id {
-			return p.Addr
-		}
-	}
-	return ""
-}
-
 // raftConfig is hashicorp/raft's own.
 func (c *Config) raftConfig() *raft.Config {
 	r := raft.DefaultConfig()

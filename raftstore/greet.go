@@ -56,6 +56,11 @@ func (g *greeter) greet(peer string, conn net.Conn) error {
 		return fmt.Errorf("greeting of %s is of version %d", peer, answer[0])
 	}
 	theirs, remembered := decodeHolding(answer[1:]), decodeHolding(answer[1+holdingSize:])
+	// What the peer remembers may be younger than what was sent to it: over another
+	// connection this node may have acknowledged more since.
+	if own, err = g.holds(); err != nil {
+		return err
+	}
 	if err := own.atLeast(remembered); err != nil {
 		err = fmt.Errorf("%w: node %s says: %w", ErrRolledBack, peer, err)
 		g.rolled(err)

@@ -2,9 +2,11 @@ package raftstore
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/raft"
 )
@@ -18,7 +20,39 @@ func (s *Store) Leader() (id, addr string, mine bool) {
 	}
 	_, leader := n.raft.LeaderWithID()
 	id = string(leader)
-	return id, s.c.address(id), id == s.c.NodeID && n.raft.State() == raft.Leader
+	return id, s.address(id), id == s.c.NodeID && n.raft.State() == raft.Leader
+}
+
+// address is the node's in the present list of peers, "" if it is not in it.
+func (s *Store) address(id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.c.Peers {
+		if p.ID == id {
+			return p.Addr
+		}
+	}
+	return ""
+}
+
+// SetPeers makes a node that runs follow a newer list of peers, and show another
+// certificate where its pin has changed. Connections that the new list does not allow
+// are closed. It changes no membership: for that see [Store.AddNonvoter], [Store.Remove].
+func (s *Store) SetPeers(peers []Peer, own tls.Certificate) error {
+	n := s.node.Load()
+	if n == nil {
+		return errors.New("raftstore: node does not run")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.c
+	c.Peers, c.Certificate = slices.Clone(peers), own
+	if err := c.complete(); err != nil {
+		return err
+	}
+	s.c.Peers, s.c.Certificate = c.Peers, c.Certificate
+	n.transport.follow(c.Peers, c.Certificate)
+	return nil
 }
 
 // Status is what an operator sees of a node.
@@ -76,7 +110,7 @@ func (s *Store) Status() Status {
 		if id == s.c.NodeID {
 			acked = st.Last
 		}
-		st.Members = append(st.Members, Member{ID: id, Addr: s.c.address(id), Voter: m.Suffrage == raft.Voter, Acked: acked})
+		st.Members = append(st.Members, Member{ID: id, Addr: s.address(id), Voter: m.Suffrage == raft.Voter, Acked: acked})
 	}
 	return st
 }
@@ -129,7 +163,7 @@ func (s *Store) AddNonvoter(ctx context.Context, id string) error {
 		return err
 	}
 	switch {
-	case s.c.address(id) == "":
+	case s.address(id) == "":
 		return fmt.Errorf("%w: node %q is not in the list of peers", ErrNoEffect, id)
 	case n.state.isRetired(id):
 		return fmt.Errorf("%w: node %s was removed before; give it a new id", ErrNoEffect, id)

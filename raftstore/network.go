@@ -7,9 +7,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -32,9 +34,7 @@ func Pin(c *x509.Certificate) [32]byte { return sha256.Sum256(c.RawSubjectPublic
 // that counts, names and dates in them are not looked at.
 type network struct {
 	listener net.Listener
-	server   *tls.Config
-	streams  map[string]*stream // by node id, without this node
-	slots    chan struct{}      // one for each handshake under way
+	slots    chan struct{} // one for each handshake under way
 	greeter  *greeter
 	log      *zap.Logger
 
@@ -44,10 +44,16 @@ type network struct {
 	cancel context.CancelFunc
 	served chan struct{}
 	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	self    string
+	server  *tls.Config
+	streams map[string]*stream // by node id, without this node; of all peers that ever were
 }
 
 func newNetwork(c *Config, listener net.Listener, g *greeter) *network {
 	n := &network{
+		self:     c.NodeID,
 		greeter:  g,
 		listener: listener,
 		streams:  make(map[string]*stream),
@@ -56,22 +62,55 @@ func newNetwork(c *Config, listener net.Listener, g *greeter) *network {
 		served:   make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	byPin := make(map[[32]byte]string)
-	for _, p := range c.Peers {
-		if p.ID == c.NodeID {
+	n.follow(c.Peers, c.Certificate)
+	return n
+}
+
+// follow makes the network speak with these peers and no others from now on, under the
+// certificate, and returns the streams of those that are new.
+func (n *network) follow(peers []Peer, own tls.Certificate) (fresh []*stream) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	named := make(map[string]bool)
+	byPin := make(map[[32]byte]bool)
+	for _, p := range peers {
+		if p.ID == n.self {
 			continue
 		}
-		byPin[p.TLSPin] = p.ID
-		n.streams[p.ID] = newStream(p, c.Certificate, g)
+		named[p.ID], byPin[p.TLSPin] = true, true
+		if s := n.streams[p.ID]; s != nil {
+			s.follow(p, own)
+			continue
+		}
+		s := newStream(p, own, n.greeter)
+		n.streams[p.ID] = s
+		fresh = append(fresh, s)
 	}
-	n.server = tlsConfig(c.Certificate, func(pin [32]byte) error {
-		if _, ok := byPin[pin]; !ok {
+	for id, s := range n.streams {
+		if !named[id] {
+			s.follow(Peer{ID: id}, own)
+		}
+	}
+	n.server = tlsConfig(own, func(pin [32]byte) error {
+		if !byPin[pin] {
 			return errors.New("certificate is no peer's")
 		}
 		return nil
 	})
 	n.server.ClientAuth = tls.RequireAnyClientCert
-	return n
+	return fresh
+}
+
+// peer returns the stream of the peer with the pin.
+func (n *network) peer(pin [32]byte) *stream {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.streams {
+		if s.peer.Load().TLSPin == pin {
+			return s
+		}
+	}
+	return nil
 }
 
 // tlsConfig speaks TLS 1.3 with our ALPN to whoever holds a key that check
@@ -122,7 +161,10 @@ func (n *network) serve() {
 
 // welcome finds out who calls and hands the connection to that peer's stream.
 func (n *network) welcome(raw net.Conn) {
-	conn := tls.Server(raw, n.server)
+	n.mu.Lock()
+	conf := n.server
+	n.mu.Unlock()
+	conn := tls.Server(raw, conf)
 	ctx, cancel := context.WithTimeout(n.ctx, handshakeTimeout)
 	defer cancel()
 	defer context.AfterFunc(n.ctx, func() { raw.Close() })()
@@ -131,28 +173,27 @@ func (n *network) welcome(raw net.Conn) {
 		raw.Close()
 		return
 	}
-	pin := Pin(conn.ConnectionState().PeerCertificates[0])
-	for _, s := range n.streams {
-		if s.pin != pin {
-			continue
-		}
-		if err := n.greeter.greet(s.id, conn); err != nil {
-			n.log.Info("raft connection refused", zap.String("peer", s.id), zap.Error(err))
-			conn.Close()
-			return
-		}
-		s.take(conn)
+	s := n.peer(Pin(conn.ConnectionState().PeerCertificates[0]))
+	if s == nil { // the peers have changed meanwhile
+		conn.Close()
 		return
 	}
-	conn.Close()
+	if err := n.greeter.greet(s.id, conn); err != nil {
+		n.log.Info("raft connection refused", zap.String("peer", s.id), zap.Error(err))
+		conn.Close()
+		return
+	}
+	s.take(conn)
 }
 
 func (n *network) close() {
 	n.listener.Close()
 	n.cancel()
+	n.mu.Lock()
 	for _, s := range n.streams {
 		s.Close()
 	}
+	n.mu.Unlock()
 	<-n.served
 	n.wg.Wait()
 }
@@ -160,9 +201,9 @@ func (n *network) close() {
 // stream carries the connections to and from one peer. It is that peer's
 // raft.StreamLayer, so whatever comes out of it was said by the peer.
 type stream struct {
-	id, addr string
-	pin      [32]byte
-	client   *tls.Config
+	id       string
+	peer     atomic.Pointer[Peer]       // as the list has it now; no address and no pin if it does not
+	client   atomic.Pointer[tls.Config] // that accepts it
 	greeter  *greeter
 	incoming chan net.Conn
 	done     chan struct{}
@@ -177,18 +218,37 @@ type stream struct {
 
 func newStream(p Peer, own tls.Certificate, g *greeter) *stream {
 	s := &stream{
-		id: p.ID, addr: p.Addr, pin: p.TLSPin, greeter: g,
+		id: p.ID, greeter: g,
 		incoming: make(chan net.Conn, maxConnsPerPeer),
 		done:     make(chan struct{}),
 		conns:    make(map[*trackedConn]struct{}),
 	}
-	s.client = tlsConfig(own, func(pin [32]byte) error {
-		if pin != s.pin {
-			return fmt.Errorf("certificate is not that of %s", s.id)
+	s.follow(p, own)
+	return s
+}
+
+// follow takes what the list now says of the peer. Connections to another address, or
+// with the holder of another key, are closed.
+func (s *stream) follow(p Peer, own tls.Certificate) {
+	s.client.Store(tlsConfig(own, func(pin [32]byte) error {
+		if pin != p.TLSPin {
+			return fmt.Errorf("certificate is not that of %s", p.ID)
 		}
 		return nil
-	})
-	return s
+	}))
+	if old := s.peer.Swap(&p); old != nil && *old != p {
+		s.drop()
+	}
+}
+
+// drop closes all connections.
+func (s *stream) drop() {
+	s.mu.Lock()
+	open := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, t := range open {
+		t.Close()
+	}
 }
 
 // take queues an accepted connection for the transport.
@@ -244,10 +304,14 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	if string(address) != s.id {
 		return nil, fmt.Errorf("dialling %q on the stream of %q", address, s.id)
 	}
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: min(timeout, handshakeTimeout)}, Config: s.client}
+	addr := s.peer.Load().Addr
+	if addr == "" {
+		return nil, fmt.Errorf("node %s is not in the list of peers any more", s.id)
+	}
+	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: min(timeout, handshakeTimeout)}, Config: s.client.Load()}
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, handshakeTimeout))
 	defer cancel()
-	conn, err := d.DialContext(ctx, "tcp", s.addr)
+	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("dialling node %s: %w", s.id, err)
 	}
@@ -275,14 +339,8 @@ func (s *stream) Close() error {
 	}
 	s.closed = true
 	close(s.done)
-	open := make([]*trackedConn, 0, len(s.conns))
-	for t := range s.conns {
-		open = append(open, t)
-	}
 	s.mu.Unlock()
-	for _, t := range open {
-		t.Close()
-	}
+	s.drop()
 	return nil
 }
 

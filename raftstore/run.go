@@ -23,7 +23,8 @@ var ErrRolledBack = errors.New("raftstore: disk was rolled back")
 
 // Store is one node of the group.
 type Store struct {
-	c       Config
+	c       Config     // but for Peers and Certificate unchanged
+	mu      sync.Mutex // guards those two
 	queue   chan *proposal
 	metrics *metrics
 	ready   chan struct{}
@@ -32,6 +33,9 @@ type Store struct {
 	failOnce sync.Once
 	failed   chan struct{}
 	cause    error // set before failed is closed
+
+	mapsMu sync.Mutex
+	maps   []*Map // that were opened beside
 }
 
 // New checks c. It starts nothing and touches nothing.
@@ -131,7 +135,7 @@ func (s *Store) watchDisk(ctx context.Context, n *node) {
 			return
 		case <-tick.C:
 		}
-		if d := n.longestWrite(); d > s.c.ExitAfter {
+		if d := max(n.longestWrite(), s.longestMapWrite()); d > s.c.ExitAfter {
 			s.fail(fmt.Errorf("a write has been running for %v: disk hangs", d.Round(time.Millisecond)))
 			return
 		}
@@ -140,6 +144,15 @@ func (s *Store) watchDisk(ctx context.Context, n *node) {
 
 func (n *node) longestWrite() time.Duration {
 	return max(n.logs.watch.longest(), n.state.watch.longest())
+}
+
+func (s *Store) longestMapWrite() (d time.Duration) {
+	s.mapsMu.Lock()
+	defer s.mapsMu.Unlock()
+	for _, m := range s.maps {
+		d = max(d, m.watch.longest())
+	}
+	return d
 }
 
 // handOver gives leadership away, so that clients do not wait for an election.

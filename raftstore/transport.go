@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,6 @@ var errStalled = errors.New("own disk hangs: no heartbeat")
 type transport struct {
 	self    raft.ServerAddress
 	net     *network
-	peers   map[raft.ServerAddress]*raft.NetworkTransport
 	gate    *gate
 	stalled func() bool // the local disk hangs
 	acked   *positions
@@ -31,6 +31,10 @@ type transport struct {
 	done    chan struct{}
 	once    sync.Once
 	wg      sync.WaitGroup
+	over    func(*stream) *raft.NetworkTransport
+
+	mu    sync.RWMutex
+	peers map[raft.ServerAddress]*raft.NetworkTransport
 }
 
 // newTransport starts serving n. inFlight is the most appends under way to one
@@ -46,8 +50,8 @@ func newTransport(self string, n *network, g *gate, stalled func() bool, timeout
 		consume: make(chan raft.RPC),
 		done:    make(chan struct{}),
 	}
-	for id, s := range n.streams {
-		nt := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	t.over = func(s *stream) *raft.NetworkTransport {
+		return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream:                  s,
 			Logger:                  log,
 			MaxPool:                 3,
@@ -55,11 +59,34 @@ func newTransport(self string, n *network, g *gate, stalled func() bool, timeout
 			Timeout:                 timeout,
 			MsgpackUseNewTimeFormat: true,
 		})
-		t.peers[raft.ServerAddress(id)] = nt
-		t.wg.Go(func() { t.forward(id, nt) })
+	}
+	for _, s := range n.streams {
+		t.add(s)
 	}
 	t.wg.Go(n.serve)
 	return t
+}
+
+// add begins to speak with a peer, unless the transport is closed.
+func (t *transport) add(s *stream) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-t.done:
+		s.Close()
+		return
+	default:
+	}
+	nt := t.over(s)
+	t.peers[raft.ServerAddress(s.id)] = nt
+	t.wg.Go(func() { t.forward(s.id, nt) })
+}
+
+// follow makes the transport speak with these peers and no others.
+func (t *transport) follow(peers []Peer, own tls.Certificate) {
+	for _, s := range t.net.follow(peers, own) {
+		t.add(s)
+	}
 }
 
 // forward passes on what the gate lets through.
@@ -104,7 +131,9 @@ func refusal(cmd any) any {
 
 func (t *transport) peer(id raft.ServerID) (*raft.NetworkTransport, raft.ServerAddress, error) {
 	addr := raft.ServerAddress(id)
+	t.mu.RLock()
 	nt, ok := t.peers[addr]
+	t.mu.RUnlock()
 	if !ok {
 		return nil, "", fmt.Errorf("node %s is not in the list of peers", id)
 	}
@@ -198,11 +227,13 @@ func (t *transport) TimeoutNow(id raft.ServerID, _ raft.ServerAddress, q *raft.T
 // Close ends all connections. Raft calls it too.
 func (t *transport) Close() error {
 	t.once.Do(func() {
+		t.mu.Lock()
 		close(t.done)
 		for _, nt := range t.peers {
 			nt.Close()
 			nt.CloseStreams()
 		}
+		t.mu.Unlock()
 		t.net.close()
 	})
 	t.wg.Wait()
