@@ -48,4 +48,6 @@ func TestKeepOnTerminal(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(home, "coffer.toml.off")); err != nil {
 		t.Error(err)
 	}
+	play(exitWrongKey, []string{"recover", "--upstream", "folder:store"}, "The 64 digits, in one line: ", strings.Repeat("0123 ", 16), "hint:")
+	play(exitOK, []string{"recover", "--upstream", "folder:store"}, "The 64 digits, in one line: ", strings.Join(strings.Fields(digits), " "), "This machine is set up")
 }
