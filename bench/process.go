@@ -54,6 +54,15 @@ func (p *Process) CPU() (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / perSecond, nil
 }
 
+// OwnCPU is the user and system time that this process has used.
+func OwnCPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // RSS returns the resident memory of the process in bytes.
 func (p *Process) RSS() (int64, error) { return p.memory("VmRSS:") }
 

@@ -48,7 +48,7 @@ type Config struct {
 	RunDir string
 
 	Mode       Mode          // for Provision: what to make; 0 is ModeWrapped. Open finds out
-	Sessions   int           // worker sessions, 1 to 256; 0 is twice GOMAXPROCS
+	Sessions   int           // sessions for keys and evaluations, 1 to 253; 0 is twice GOMAXPROCS. Two more do the rest
 	Wait       time.Duration // longest wait for a session; 0 is 2 s
 	RecycleOps int64         // operations between reopenings; 0 is 200,000 on SoftHSM and never elsewhere
 

@@ -61,7 +61,7 @@ func open(tb testing.TB, c Config) *Token {
 
 // test runs fn in a session.
 func (t *Token) test(fn func(*session) error) error {
-	_, err := do(context.Background(), t, "test", func(s *session) (struct{}, error) { return struct{}{}, fn(s) })
+	_, err := do(context.Background(), t, "evaluate", func(s *session) (struct{}, error) { return struct{}{}, fn(s) })
 	return err
 }
 
@@ -429,7 +429,7 @@ func TestConfigRefused(t *testing.T) {
 		"no label":       func(c *Config) { c.TokenLabel = "" },
 		"long label":     func(c *Config) { c.TokenLabel = strings.Repeat("x", 33) },
 		"short PIN":      func(c *Config) { c.PIN = []byte("123") },
-		"many sessions":  func(c *Config) { c.Sessions = 257 },
+		"many sessions":  func(c *Config) { c.Sessions = 254 },
 		"unknown mode":   func(c *Config) { c.Mode = 9 },
 		"no such module": func(c *Config) { c.Module = "/nonexistent.so" },
 	} {

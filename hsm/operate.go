@@ -20,7 +20,7 @@ func do[T any](ctx context.Context, t *Token, op string, fn func(*session) (T, e
 		if err != nil {
 			return v, err
 		}
-		v, err = call(ctx, t, o, fn)
+		v, err = call(ctx, t, o.lane(op), fn)
 		if err == nil || !lost(err) {
 			return v, err
 		}
@@ -32,9 +32,10 @@ func do[T any](ctx context.Context, t *Token, op string, fn func(*session) (T, e
 	}
 }
 
-// call waits for a session of o, which the caller has acquired, and runs fn.
-func call[T any](ctx context.Context, t *Token, o *opened, fn func(*session) (T, error)) (v T, err error) {
-	s, err := o.take(ctx, t.c.Wait)
+// call waits for a session of a lane of the module, which the caller has
+// acquired, and runs fn.
+func call[T any](ctx context.Context, t *Token, lane chan *session, fn func(*session) (T, error)) (v T, err error) {
+	s, err := take(ctx, lane, t.c.Wait)
 	if err != nil {
 		t.release()
 		return v, err
@@ -46,7 +47,7 @@ func call[T any](ctx context.Context, t *Token, o *opened, fn func(*session) (T,
 	done := make(chan answer, 1)
 	go func() {
 		v, err := fn(s)
-		o.free <- s
+		lane <- s
 		t.release()
 		done <- answer{v, err}
 	}()
@@ -59,16 +60,16 @@ func call[T any](ctx context.Context, t *Token, o *opened, fn func(*session) (T,
 }
 
 // take waits for an idle session until ctx ends or wait is over.
-func (o *opened) take(ctx context.Context, wait time.Duration) (*session, error) {
+func take(ctx context.Context, lane chan *session, wait time.Duration) (*session, error) {
 	select {
-	case s := <-o.free:
+	case s := <-lane:
 		return s, nil
 	default:
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
-	case s := <-o.free:
+	case s := <-lane:
 		return s, nil
 	case <-timer.C:
 		return nil, ErrBusy

@@ -100,8 +100,22 @@ func (s *session) wrapMechanism() (uint, error) {
 // opened is an initialised and logged-in module. It dies whole: handles of one
 // opening mean nothing in the next.
 type opened struct {
-	root *session      // logged in first, closed last, never used for work: with the last session goes the login
-	free chan *session // idle workers; an operation owns its session from receive to send
+	root  *session      // logged in first, closed last, never used for work: with the last session goes the login
+	free  chan *session // idle workers; an operation owns its session from receive to send
+	quick chan *session // idle ones for all but keys and evaluations
+}
+
+// quickSessions are for signatures, MACs and marks, which take a twentieth of an
+// evaluation: behind evaluations an anchor would hold up everybody's guesses.
+// Two, so that a mark that waits for the disk does not hold up signatures.
+const quickSessions = 2
+
+// lane is where an operation finds its session.
+func (o *opened) lane(op string) chan *session {
+	if op == "evaluate" || op == "new_key" {
+		return o.free
+	}
+	return o.quick
 }
 
 // openModule initialises the library and logs in to the token. Whatever fails,
@@ -169,14 +183,14 @@ func (s *session) info() Info {
 	}
 }
 
-// workers opens n sessions beside root and makes the canary.
+// workers opens n sessions beside root, and the quick ones, and makes the canary.
 func (root *session) workers(n int) (*opened, error) {
 	var err error
 	if root.k, err = root.loadKeys(); err != nil {
 		return nil, err
 	}
-	o := &opened{root: root, free: make(chan *session, n)}
-	for range n {
+	o := &opened{root: root, free: make(chan *session, n), quick: make(chan *session, quickSessions)}
+	for i := range n + quickSessions {
 		s := *root
 		if err := s.open(); err != nil {
 			return nil, err
@@ -187,7 +201,11 @@ func (root *session) workers(n int) (*opened, error) {
 			}
 		}
 		s.canary = root.canary
-		o.free <- &s
+		if i < n {
+			o.free <- &s
+		} else {
+			o.quick <- &s
+		}
 	}
 	return o, nil
 }

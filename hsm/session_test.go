@@ -67,19 +67,25 @@ func TestBusy(t *testing.T) {
 		done <- tok.test(func(*session) error { close(held); <-release; return nil })
 	}()
 	<-held
-	if _, err := tok.MAC(context.Background(), nil); !errors.Is(err, ErrBusy) {
+	if _, _, err := tok.NewKey(context.Background(), anna); !errors.Is(err, ErrBusy) {
 		t.Errorf("no session: %v, want %v", err, ErrBusy)
+	}
+	if err := tok.SetAnchor(context.Background(), [40]byte{1}); err != nil {
+		t.Errorf("an anchor waits for evaluations: %v", err)
+	}
+	if _, err := tok.Sign(context.Background(), [32]byte{}); err != nil {
+		t.Errorf("a signature waits for evaluations: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := tok.MAC(ctx, nil); !errors.Is(err, ErrBusy) || !errors.Is(err, context.Canceled) {
+	if _, _, err := tok.NewKey(ctx, anna); !errors.Is(err, ErrBusy) || !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v, want %v and %v", err, ErrBusy, context.Canceled)
 	}
 	close(release)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if _, err := tok.MAC(context.Background(), nil); err != nil {
+	if _, _, err := tok.NewKey(context.Background(), anna); err != nil {
 		t.Errorf("released: %v", err)
 	}
 }
@@ -338,7 +344,7 @@ func TestHang(t *testing.T) {
 	hang := make(chan struct{})
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
-	_, err := do(ctx, tok, "test", func(*session) (int, error) { <-hang; return 0, nil })
+	_, err := do(ctx, tok, "mac", func(*session) (int, error) { <-hang; return 0, nil })
 	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("hanging: %v, want %v", err, ErrUnavailable)
 	}
@@ -357,7 +363,7 @@ func TestHang(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(tok.now.free); n != 2 {
-		t.Errorf("%d sessions are idle, want 2", n)
+	if n := len(tok.now.quick); n != quickSessions {
+		t.Errorf("%d sessions are idle, want %d", n, quickSessions)
 	}
 }

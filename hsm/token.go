@@ -17,7 +17,7 @@ import (
 const (
 	defaultWait    = 2 * time.Second
 	defaultRecycle = 200_000
-	maxSessions    = 256
+	maxSessions    = 256 - quickSessions - 1 // of a token, the root among them
 	maxRandom      = 1024
 
 	// reopenPause is the shortest time between two attempts to open a token

@@ -34,7 +34,8 @@ type fleet struct {
 	control  []string // URL, by node
 }
 
-func startFleet(ctx context.Context, dir, program string) (*fleet, error) {
+// startFleet makes the keys of each node with keys and runs program, with args, on each.
+func startFleet(ctx context.Context, dir, program string, keys makeKeys, args ...string) (*fleet, error) {
 	public, root, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func startFleet(ctx context.Context, dir, program string) (*fleet, error) {
 	for i := range 3 {
 		n := vault.Node{ID: fmt.Sprintf("n%d", i+1), Operator: "bench", URL: "https://" + addrs[3*i], Raft: addrs[3*i+1]}
 		home := filepath.Join(dir, n.ID)
-		if n.TLSPin, n.Identity, err = makeKeys(home); err != nil {
+		if n.TLSPin, n.Identity, err = keys(home); err != nil {
 			return nil, err
 		}
 		nodes = append(nodes, n)
@@ -70,7 +71,7 @@ func startFleet(ctx context.Context, dir, program string) (*fleet, error) {
 	for i, n := range nodes {
 		home, control := filepath.Join(dir, n.ID), addrs[3*i+2]
 		p, err := bench.Start(os.Environ(), filepath.Join(dir, n.ID+".log"), program,
-			"-id", n.ID, "-dir", home, "-fleet", file, "-root", hex.EncodeToString(public), "-control", control)
+			append(args, "-id", n.ID, "-dir", home, "-fleet", file, "-root", hex.EncodeToString(public), "-control", control)...)
 		if err != nil {
 			f.stop()
 			return nil, err
@@ -119,8 +120,11 @@ func (f *fleet) leader(ctx context.Context) (int, error) {
 	}
 }
 
-// makeKeys writes a node's TLS key and certificate, and its identity key.
-func makeKeys(home string) (pin [32]byte, identity [33]byte, err error) {
+// makeKeys writes a node's TLS key and certificate into home, and its other keys.
+type makeKeys func(home string) (pin [32]byte, identity [33]byte, err error)
+
+// keysInMemory has the node keep its identity key, and all others, in memory.
+func keysInMemory(home string) (pin [32]byte, identity [33]byte, err error) {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return pin, identity, err
 	}

@@ -138,6 +138,27 @@ func (g *guesses) take(n int) []vault.AttemptBody {
 // load is clients that have the leader count guesses, each over a connection of
 // its own, and verify what it answers.
 func (g *guesses) load(ctx context.Context, clients, share int) (*load, error) {
+	w, err := g.leader(ctx, clients)
+	if err != nil {
+		return nil, err
+	}
+	todo := g.take(share)
+	var next atomic.Int64
+	return &load{clients: clients, do: func(ctx context.Context, _ int) error {
+		i := int(next.Add(1)) - 1
+		if i >= len(todo) {
+			return errEmpty
+		}
+		a, err := w.ask(ctx, vault.KindAttempt, &todo[i])
+		if err == nil && a.Code != vault.CodeOK && a.Code != vault.CodeWait {
+			err = fmt.Errorf("the leader answers %q", a.Code)
+		}
+		return err
+	}}, nil
+}
+
+// leader is connections to the leader, as many as clients, all open.
+func (g *guesses) leader(ctx context.Context, clients int) (*wire, error) {
 	place, err := g.f.leader(ctx)
 	if err != nil {
 		return nil, err
@@ -163,19 +184,7 @@ func (g *guesses) load(ctx context.Context, clients, share int) (*load, error) {
 	if err := connect.Wait(); err != nil {
 		return nil, err
 	}
-	todo := g.take(share)
-	var next atomic.Int64
-	return &load{clients: clients, do: func(ctx context.Context, _ int) error {
-		i := int(next.Add(1)) - 1
-		if i >= len(todo) {
-			return errEmpty
-		}
-		a, err := w.ask(ctx, vault.KindAttempt, &todo[i])
-		if err == nil && a.Code != vault.CodeOK && a.Code != vault.CodeWait {
-			err = fmt.Errorf("the leader answers %q", a.Code)
-		}
-		return err
-	}}, nil
+	return w, nil
 }
 
 // wire is the client protocol, one request at a time.

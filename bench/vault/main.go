@@ -4,6 +4,7 @@
 // machine, TLS, a disk that syncs, and the same number of clients; the runs
 // take turns. The nodes keep their keys in memory: no HSM is measured. Also the
 // log alone, without network and TLS to the clients, and the time of a recovery.
+// Last, nodes with SoftHSM beside what one SoftHSM does alone; see measureHSM.
 package main
 
 import (
@@ -25,6 +26,7 @@ func main() {
 	flag.DurationVar(&b.each, "each", 3*time.Second, "length of one measurement")
 	flag.IntVar(&b.reps, "reps", 3, "repetitions, of which the median counts")
 	flag.IntVar(&b.accounts, "accounts", 6000, "accounts to guess at; each gives 30 guesses")
+	flag.BoolVar(&b.hsmOnly, "hsm", false, "measure only nodes with SoftHSM")
 	tmp := flag.String("tmp", os.TempDir(), "folder for logs and states: on the disk that is to be measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -43,6 +45,7 @@ type benchmark struct {
 	each     time.Duration
 	reps     int
 	accounts int
+	hsmOnly  bool
 	dir      string
 	perS     map[string][]float64 // by "what clients"
 }
@@ -60,7 +63,11 @@ func (b *benchmark) run(ctx context.Context, tmp string) (ok bool, err error) {
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", node, "coffer/bench/vault/node").CombinedOutput(); err != nil {
 		return false, fmt.Errorf("building the node: %w\n%s", err, out)
 	}
-	f, err := startFleet(ctx, b.dir, node)
+	if b.hsmOnly {
+		r, err := b.measureHSM(ctx, node)
+		return err == nil && bench.Print([]bench.Ratio{r}), err
+	}
+	f, err := startFleet(ctx, b.dir, node, keysInMemory)
 	if err != nil {
 		return false, err
 	}
@@ -87,7 +94,13 @@ func (b *benchmark) run(ctx context.Context, tmp string) (ok bool, err error) {
 		return false, err
 	}
 	fmt.Printf("in-process, 128 proposers: %.0f guesses/s\n", inside)
-	return b.report(inside, recover50), nil
+	f.stop()
+	e.stop()
+	hsm, err := b.measureHSM(ctx, node)
+	if err != nil {
+		return false, err
+	}
+	return b.report(inside, recover50, hsm), nil
 }
 
 // measureAll lets the three kinds of work take turns.
@@ -123,7 +136,7 @@ func (b *benchmark) measureAll(ctx context.Context, g *guesses, e *etcd) error {
 	return nil
 }
 
-func (b *benchmark) report(inside float64, recover50 time.Duration) bool {
+func (b *benchmark) report(inside float64, recover50 time.Duration, hsm bench.Ratio) bool {
 	median := func(what string, n int) float64 {
 		v := slices.Sorted(slices.Values(b.perS[fmt.Sprint(what, " ", n)]))
 		return v[len(v)/2]
@@ -136,6 +149,6 @@ func (b *benchmark) report(inside float64, recover50 time.Duration) bool {
 	}
 	ratios = append(ratios,
 		bench.Ratio{What: "in-process-128/per-s", Value: inside, Sign: ">=", Limit: 50000},
-		bench.Ratio{What: "recover-p50/ms-over-argon2", Value: float64(recover50.Microseconds()) / 1000, Sign: "<=", Limit: 30})
+		bench.Ratio{What: "recover-p50/ms-over-argon2", Value: float64(recover50.Microseconds()) / 1000, Sign: "<=", Limit: 30}, hsm)
 	return bench.Print(ratios)
 }

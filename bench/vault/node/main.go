@@ -1,6 +1,6 @@
 // Command node is a vault node for benchmarks: the server and the replicated log
-// of coffer-vault, without limits on requests, and with keys in memory instead of
-// an HSM. It must never hold a key that matters.
+// of coffer-vault, without limits on requests, and with keys in memory or in a
+// SoftHSM token. It must never hold a key that matters.
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"coffer/bench/vault/device"
 	"coffer/raftstore"
 	"coffer/vault"
 )
@@ -31,8 +32,9 @@ func main() {
 	id, dir := flag.String("id", "", "of the node"), flag.String("dir", "", "with tls.crt, tls.key and identity.key")
 	fleet, root := flag.String("fleet", "", "manifest"), flag.String("root", "", "its root key, hex")
 	control := flag.String("control", "", "host:port to ask for in-process proposals")
+	takes := flag.Duration("hsm-takes", -1, "use the SoftHSM token in -dir, an evaluation of which takes so long at least")
 	flag.Parse()
-	if err := run(ctx, *id, *dir, *fleet, *root, *control); err != nil {
+	if err := run(ctx, *id, *dir, *fleet, *root, *control, *takes); err != nil {
 		fmt.Fprintln(os.Stderr, "node:", err)
 		os.Exit(1)
 	}
@@ -51,7 +53,7 @@ func (m *machine) Apply(kv raftstore.KV, index uint64, cmd []byte) []byte {
 	return m.Machine.Apply(kv, index, cmd)
 }
 
-func run(ctx context.Context, id, dir, fleet, root, control string) error {
+func run(ctx context.Context, id, dir, fleet, root, control string, takes time.Duration) error {
 	manifest, err := os.ReadFile(fleet)
 	if err != nil {
 		return err
@@ -72,7 +74,7 @@ func run(ctx context.Context, id, dir, fleet, root, control string) error {
 	if err != nil {
 		return err
 	}
-	identity, err := readKey(filepath.Join(dir, "identity.key"))
+	hsm, err := openHSM(ctx, dir, takes)
 	if err != nil {
 		return err
 	}
@@ -92,7 +94,7 @@ func run(ctx context.Context, id, dir, fleet, root, control string) error {
 	order.Halt = store.Halt
 	server, err = vault.NewServer(ctx, vault.ServerConfig{
 		NodeID: id, Dir: filepath.Join(dir, "vault"), Manifest: manifest, Roots: roots,
-		Log: replicated{store}, HSM: newMemoryHSM(identity), Auth: vault.OpenAuth{},
+		Log: replicated{store}, HSM: hsm, Auth: vault.OpenAuth{},
 		Limits: vault.Limits{Account: 1e6, Address: 1e7, Node: 1e7},
 	})
 	if err != nil {
@@ -119,6 +121,18 @@ func run(ctx context.Context, id, dir, fleet, root, control string) error {
 		return server.Serve(ctx, clients, cert)
 	})
 	return g.Wait()
+}
+
+// openHSM returns keys in memory if takes is negative.
+func openHSM(ctx context.Context, dir string, takes time.Duration) (vault.HSM, error) {
+	if takes >= 0 {
+		return device.Open(ctx, dir, takes)
+	}
+	identity, err := readKey(filepath.Join(dir, "identity.key"))
+	if err != nil {
+		return nil, err
+	}
+	return newMemoryHSM(identity), nil
 }
 
 func readKey(file string) (*ecdsa.PrivateKey, error) {

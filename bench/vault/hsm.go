@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"coffer/bench"
+	"coffer/bench/vault/device"
+	"coffer/vault"
+)
+
+// hsmClients ask at the same time, both of the fleet and of the token alone.
+const hsmClients = 128
+
+// hsmTakes is what an evaluation by an HSM takes that is to be the bottleneck:
+// SoftHSM at full speed is none where three nodes and their clients share two
+// processors with it.
+const hsmTakes = 4 * time.Millisecond
+
+// keysInToken has the node keep its keys in a SoftHSM token of its own.
+func keysInToken(home string) (pin [32]byte, identity [33]byte, err error) {
+	if pin, _, err = keysInMemory(home); err != nil {
+		return pin, identity, err
+	}
+	identity, err = device.Provision(context.Background(), home)
+	return pin, identity, err
+}
+
+// measureHSM compares guesses a second at a node with a token, each counted by
+// three nodes, evaluated and answered for, with what the same token does alone at
+// saturation: for each guess one evaluation and the signatures of two answers.
+// With a token that takes its time the node must keep it busy. At SoftHSM's own
+// speed the fleet and it compete for the processors, and what each costs is printed.
+func (b *benchmark) measureHSM(ctx context.Context, program string) (bench.Ratio, error) {
+	if _, err := b.besideAlone(ctx, program, 0); err != nil {
+		return bench.Ratio{}, err
+	}
+	r, err := b.besideAlone(ctx, program, hsmTakes)
+	return bench.Ratio{What: "guesses-hsm-" + hsmTakes.String() + "/over-the-hsm-alone", Value: r, Sign: ">=", Limit: 0.85}, err
+}
+
+// besideAlone returns the median ratio of pairs of measurements that take turns,
+// so that a busy machine hurts both.
+func (b *benchmark) besideAlone(ctx context.Context, program string, takes time.Duration) (ratio float64, err error) {
+	dir := filepath.Join(b.dir, "hsm-"+takes.String())
+	f, err := startFleet(ctx, dir, program, keysInToken, "-hsm-takes", takes.String())
+	if err != nil {
+		return 0, err
+	}
+	defer f.stop()
+	g, err := register(ctx, f, max(b.accounts/20, 200))
+	if err != nil {
+		return 0, err
+	}
+	a, err := newAlone(ctx, filepath.Join(dir, "alone"), takes)
+	if err != nil {
+		return 0, err
+	}
+	defer a.device.Close()
+	var ratios []float64
+	for range b.reps {
+		alone, aloneCPU, err := a.rate(ctx, b.each)
+		if err != nil {
+			return 0, err
+		}
+		l, err := g.evaluated(ctx, hsmClients, len(g.pool)/b.reps)
+		if err != nil {
+			return 0, err
+		}
+		before, own := f.cpu(), bench.OwnCPU()
+		done, took, err := l.run(ctx, b.each)
+		if err != nil {
+			return 0, fmt.Errorf("guesses with SoftHSM: %w", err)
+		}
+		each := func(d time.Duration) time.Duration { return (d / time.Duration(done)).Round(time.Microsecond) }
+		rate := float64(done) / took.Seconds()
+		fmt.Printf("SoftHSM, %v: guesses %.0f /s  p50 %v  p99 %v; alone %.0f /s; processor time of a guess: alone %v, nodes %v, clients %v\n",
+			takes, rate, l.quantile(0.5), l.quantile(0.99), alone, aloneCPU, each(f.cpu()-before), each(bench.OwnCPU()-own))
+		ratios = append(ratios, rate/alone)
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2], nil
+}
+
+// cpu is what all nodes have used; those that cannot be asked count nothing.
+func (f *fleet) cpu() (sum time.Duration) {
+	for _, p := range f.procs {
+		used, _ := p.CPU()
+		sum += used
+	}
+	return sum
+}
+
+// evaluated is clients that each have the leader count a guess and evaluate it.
+func (g *guesses) evaluated(ctx context.Context, clients, share int) (*load, error) {
+	w, err := g.leader(ctx, clients)
+	if err != nil {
+		return nil, err
+	}
+	todo := g.take(share)
+	var next atomic.Int64
+	return &load{clients: clients, do: func(ctx context.Context, _ int) error {
+		i := int(next.Add(1)) - 1
+		if i >= len(todo) {
+			return errEmpty
+		}
+		for _, q := range []struct {
+			kind vault.Kind
+			body any
+		}{{vault.KindAttempt, &todo[i]}, {vault.KindEval, (*vault.EvalBody)(&todo[i])}} {
+			a, err := w.ask(ctx, q.kind, q.body)
+			if err != nil {
+				return err
+			}
+			if a.Code != vault.CodeOK {
+				return fmt.Errorf("the leader answers %q", a.Code)
+			}
+		}
+		return nil
+	}}, nil
+}
+
+// alone is a token that nobody else uses.
+type alone struct {
+	device  *device.Device
+	record  []byte
+	element [33]byte
+}
+
+func newAlone(ctx context.Context, home string, takes time.Duration) (*alone, error) {
+	a := new(alone)
+	var err error
+	if a.element, err = device.Provision(ctx, home); err != nil { // any point will do
+		return nil, err
+	}
+	if a.device, err = device.Open(ctx, home, takes); err != nil {
+		return nil, err
+	}
+	a.record, _, err = a.device.NewKey(ctx, []byte("owner"))
+	return a, err
+}
+
+// rate is how often a second the token does a guess's work, and the processor
+// time of one.
+func (a *alone) rate(ctx context.Context, each time.Duration) (perSecond float64, cpu time.Duration, err error) {
+	began, own := time.Now(), bench.OwnCPU()
+	var done atomic.Int64
+	work, ctx := errgroup.WithContext(ctx)
+	for range hsmClients {
+		work.Go(func() error {
+			for time.Since(began) < each {
+				if _, err := a.device.Evaluate(ctx, []byte("owner"), a.record, a.element); err != nil {
+					return err
+				}
+				for n := range byte(2) {
+					if _, err := a.device.Sign(ctx, sha256.Sum256([]byte{n})); err != nil {
+						return err
+					}
+				}
+				done.Add(1)
+			}
+			return nil
+		})
+	}
+	err = work.Wait()
+	n := done.Load()
+	return float64(n) / time.Since(began).Seconds(), ((bench.OwnCPU() - own) / time.Duration(n+1)).Round(time.Microsecond), err
+}
