@@ -116,6 +116,12 @@ chaos-backup: DURATION ?= 10m
 chaos-backup: tools ## backup, prune, forget and copy under kill -9; two writers and a pruner (SEED=n KILLS=200 DURATION=10m)
 	go test -count=1 -timeout 0 -v -run 'TestKilledAtRandom|TestTwoWritersAndPruner' ./internal/e2e -args -seed=$(SEED) -kills=$(KILLS) -duration=$(DURATION)
 
+.PHONY: chaos-hsm
+chaos-hsm: KILLS ?= 500
+chaos-hsm: ## kill -9 while SoftHSM logs in, evaluates, stores the anchor, is provisioned, rotates (KILLS=500)
+	@.ci/need softhsm2
+	COFFER_HSM_KILLS=$(KILLS) go test -count=1 -timeout 0 -v -run Killed ./hsm
+
 .PHONY: bench-vault
 bench-vault: ## guesses a second against etcd's puts and compare-and-swaps (ARGS="-each 1s -reps 1" for a short look)
 	@.ci/need etcd-server

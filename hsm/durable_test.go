@@ -29,7 +29,15 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "coffer-hsm-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	originals.dir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 // child works until it is killed. What it says on standard output is done.
@@ -181,7 +189,7 @@ func TestProvisionKilled(t *testing.T) {
 	made := 0
 	c := Config{Module: module, TokenLabel: "node", Durable: t.TempDir(), RunDir: t.TempDir(), PIN: NewPIN()}
 	_, whole := killed(t, "provision", c, nil, 0)
-	for n := range kills(t, 100) / 5 {
+	for n := range kills(t, 100) / 10 {
 		c := Config{Module: module, TokenLabel: "node", Durable: t.TempDir(), RunDir: t.TempDir(), PIN: NewPIN()}
 		pin := bytes.Clone(c.PIN)
 		killed(t, "provision", c, nil, within(whole))
@@ -200,7 +208,7 @@ func TestProvisionKilled(t *testing.T) {
 
 // TestDurableNeverWritten: what Provision left is what is there after use.
 func TestDurableNeverWritten(t *testing.T) {
-	config := provisioned(t, ModeWrapped)
+	config := provision(t, ModeWrapped, t.TempDir())
 	dir := config().Durable
 	m, err := readMeta(dir)
 	if err != nil {
@@ -376,7 +384,7 @@ func TestAnchor(t *testing.T) {
 	if err := tok.Close(); err != nil {
 		t.Fatal(err)
 	}
-	other := provisioned(t, ModeWrapped)
+	other := provision(t, ModeWrapped, t.TempDir())
 	foreign, err := os.ReadFile(filepath.Join(other().Durable, anchorName))
 	if err != nil {
 		t.Fatal(err)

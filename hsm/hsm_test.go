@@ -28,12 +28,41 @@ var (
 	bob   = []byte("bob")
 )
 
-// provisioned makes a SoftHSM token of mode and returns a function that gives
-// its Config, with a PIN of its own each time, since Open wipes it.
+// provisioned returns a function that gives the Config of a SoftHSM token of
+// mode, with a PIN of its own each time, since Open wipes it. The token is a copy
+// of the one that was made for the first test that asked.
 func provisioned(tb testing.TB, mode Mode) func() Config {
 	tb.Helper()
+	if originals.config[mode] == nil {
+		dir, err := os.MkdirTemp(originals.dir, mode.String())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		originals.config[mode] = provision(tb, mode, dir)
+	}
+	dir := tb.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(originals.config[mode]().Durable)); err != nil {
+		tb.Fatal(err)
+	}
+	run := tb.TempDir()
+	return func() Config {
+		c := originals.config[mode]()
+		c.Durable, c.RunDir = dir, run
+		return c
+	}
+}
+
+// originals are the tokens that tests get copies of; see TestMain.
+var originals = struct {
+	dir    string
+	config map[Mode]func() Config
+}{config: make(map[Mode]func() Config)}
+
+// provision makes a token that nobody has a copy of.
+func provision(tb testing.TB, mode Mode, durable string) func() Config {
+	tb.Helper()
 	pin := NewPIN()
-	c := Config{Module: module, TokenLabel: "node", Mode: mode, Durable: tb.TempDir(), RunDir: tb.TempDir()}
+	c := Config{Module: module, TokenLabel: "node", Mode: mode, Durable: durable, RunDir: tb.TempDir()}
 	config := func() Config {
 		c.PIN = bytes.Clone(pin)
 		return c
@@ -295,7 +324,7 @@ func TestRecordBound(t *testing.T) {
 			t.Error(err)
 		}
 
-		tok = open(t, provisioned(t, mode)())
+		tok = open(t, provision(t, mode, t.TempDir())())
 		refused("another token", anna, rec)
 		if err := tok.Close(); err != nil {
 			t.Error(err)

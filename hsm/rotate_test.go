@@ -119,7 +119,7 @@ func TestRotateKilled(t *testing.T) {
 	}
 	_, whole := killed(t, "rotate", config(), nil, 0)
 	keys := 2
-	for n := range kills(t, 100) / 5 {
+	for n := range kills(t, 100) / 10 {
 		killed(t, "rotate", config(), nil, within(whole))
 		tok := open(t, config())
 		if _, err := tok.Evaluate(context.Background(), anna, rec, blinded); err != nil {
@@ -171,7 +171,7 @@ func TestRotateHardwareWay(t *testing.T) {
 
 // TestPrivateFiles: nobody else may read a token's files, rotated ones too.
 func TestPrivateFiles(t *testing.T) {
-	config := provisioned(t, ModeWrapped)
+	config := provision(t, ModeWrapped, t.TempDir())
 	if _, err := Rotate(context.Background(), config()); err != nil {
 		t.Fatal(err)
 	}
