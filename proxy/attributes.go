@@ -36,6 +36,9 @@ type partXML struct {
 
 // getAttributes answers what the x-amz-object-attributes header asks for.
 func (p *Proxy) getAttributes(w http.ResponseWriter, rq *request) error {
+	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
+		return err
+	}
 	var asked []string
 	for _, v := range rq.Header.Values("X-Amz-Object-Attributes") {
 		asked = append(asked, splitList(v)...)

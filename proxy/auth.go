@@ -76,6 +76,8 @@ func parsePayload(value string) (payload, error) {
 // authenticate finds out who signed r, before a byte of the body is read.
 func (p *Proxy) authenticate(r *http.Request, q url.Values) (*identity, payload, error) {
 	switch {
+	case r.Header.Get("X-Amz-Security-Token") != "" || q.Has("X-Amz-Security-Token"):
+		return nil, payload{}, errInvalidToken // access keys here are permanent
 	case r.Header.Get("Authorization") != "":
 		return p.authenticateHeader(r)
 	case q.Has("X-Amz-Algorithm") || q.Has("X-Amz-Signature") || q.Has("X-Amz-Credential"):
@@ -115,9 +117,6 @@ func (p *Proxy) authenticateQuery(r *http.Request, q url.Values) (*identity, pay
 // verified checks a parsed signature against the secret of its access key. An
 // unknown key costs as much time as a known one.
 func (p *Proxy) verified(r *http.Request, s *signature, declared string) (*identity, payload, error) {
-	if s.scope.service != "s3" {
-		return nil, payload{}, s.malformed("incorrect service %q. This endpoint belongs to \"s3\".", s.scope.service)
-	}
 	if s.scope.region != p.region {
 		return nil, payload{}, s.malformed("the region %q is wrong; expecting %q", s.scope.region, p.region).with("Region", p.region)
 	}

@@ -64,7 +64,6 @@ type body struct {
 	want    wanted
 	check   hash.Hash // nil: not computed
 	sum     checksum  // computed, after io.EOF
-	least   int64     // bytes that there must be
 	second  hash.Hash // another one that is wanted, nil if none
 	err     error
 }
@@ -81,6 +80,7 @@ func (p *Proxy) openBody(rq *request, withMD5, withSum bool) (*body, error) {
 		}
 		b.size = size
 		b.chunked = newChunkReader(rq.Body, pay.signer, pay.kind != payloadChunks)
+		b.chunked.announced = splitList(strings.ToLower(rq.Header.Get("X-Amz-Trailer")))
 		b.src = b.chunked
 	case payloadHash:
 		b.sha, b.shaWant = sha256.New(), pay.sum
@@ -140,7 +140,7 @@ func (b *body) fetch(buf []byte) (int, error) {
 	n, err := b.src.Read(buf)
 	b.read += int64(n)
 	switch {
-	case b.size >= 0 && b.read > b.size:
+	case b.size >= 0 && b.read > b.size && (err == nil || err == io.EOF):
 		err = errIncompleteBody
 	case b.read > maxObjectPut:
 		err = errEntityTooLarge
@@ -187,14 +187,11 @@ func (b *body) finish() error {
 }
 
 func (b *body) verify() error {
-	if b.read < b.least {
-		return errEntityTooSmall
-	}
 	if b.sha != nil && subtle.ConstantTimeCompare(b.sha.Sum(nil), b.shaWant) != 1 {
 		return errContentSHA256Mismatch.with("ClientComputedContentSHA256", hex.EncodeToString(b.shaWant)).with("S3ComputedContentSHA256", hex.EncodeToString(b.sha.Sum(nil)))
 	}
 	if b.md5Want != nil && !bytes.Equal(b.md5.Sum(nil), b.md5Want) {
-		return errBadDigest
+		return errBadDigest.with("CalculatedDigest", base64.StdEncoding.EncodeToString(b.md5.Sum(nil))).with("ExpectedDigest", hex.EncodeToString(b.md5Want))
 	}
 	if b.check == nil {
 		return io.EOF

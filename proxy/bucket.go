@@ -2,13 +2,16 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,11 +44,12 @@ type bucketEntry struct {
 
 func (p *Proxy) listBuckets(w http.ResponseWriter, rq *request) error {
 	out := listBucketsResult{Owner: ownerOf(rq.who), Prefix: rq.query.Get("prefix")}
-	limit, err := readCount(rq.query, "max-buckets", maxBuckets)
-	if err != nil || limit < 1 {
-		return badArgument("max-buckets", "0", "Argument max-buckets must be an integer between 1 and 10000.")
+	limit, paged, err := maxBuckets, rq.query.Has("max-buckets"), error(nil)
+	if s := rq.query.Get("max-buckets"); paged {
+		if limit, err = strconv.Atoi(s); err != nil || limit < 1 || limit > maxBuckets {
+			return badArgument("max-buckets", s, "Argument max-buckets must be an integer between 1 and 10000.")
+		}
 	}
-	paged := rq.query.Has("max-buckets")
 	after := rq.query.Get("continuation-token")
 	err = rq.ix.scan([]byte{rowBucket}, nil, func(key []byte, value func(any) error) (bool, error) {
 		name := string(key[1:])
@@ -92,8 +96,8 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 		if err := parseXML(body, &in); err != nil {
 			return err
 		}
-		if l := in.LocationConstraint; l != "" && l != p.region && l != "EU" {
-			return &failure{code: "InvalidLocationConstraint", status: 400, message: "The specified location-constraint is not valid"}
+		if l := in.LocationConstraint; l != "" && (l != p.region && l != "EU" || l == "us-east-1") { // which has none
+			return (&failure{code: "InvalidLocationConstraint", status: 400, message: "The specified location-constraint is not valid"}).with("LocationConstraint", l)
 		}
 	}
 	tags, err := tagsOf(in.Tags)
@@ -103,10 +107,15 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
-	switch o := rq.Header.Get("X-Amz-Object-Ownership"); o {
-	case "", "BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter":
-	default:
-		return badArgument("x-amz-object-ownership", o, "Invalid x-amz-object-ownership header: %s", o)
+	ownership := cmp.Or(rq.Header.Get("X-Amz-Object-Ownership"), ownerEnforced)
+	if !slices.Contains(ownerships, ownership) {
+		return badArgument("x-amz-object-ownership", ownership, "Invalid x-amz-object-ownership header: %s", ownership)
+	}
+	if err := refuseACL(rq.Header); err != nil {
+		if errors.Is(err, errACLNotSupported) && ownership == ownerEnforced {
+			err = &failure{code: "InvalidBucketAclWithObjectOwnership", status: 400, message: "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"}
+		}
+		return err
 	}
 	unlock, err := p.locks.lock(rq.Context(), rq.bucket)
 	if err != nil {
@@ -122,6 +131,9 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 		b := &bucketRow{Created: p.now().UnixNano(), Owner: rq.who.key.ID, Lock: lock, Tags: tags}
 		if lock {
 			b.Versioning = "Enabled"
+		}
+		if ownership != ownerEnforced {
+			b.keep(ownershipDocument, []byte(ownership))
 		}
 		if err := p.keepBucket(rq.Context(), rq.ix, rq.bucket, b); err != nil {
 			return err

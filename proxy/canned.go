@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 )
 
 // What every bucket answers to questions about features that coffer has no use
@@ -17,7 +16,6 @@ const (
 	notification      = `<NotificationConfiguration xmlns="` + xmlNamespace + `"/>`
 	publicAccessBlock = `<PublicAccessBlockConfiguration xmlns="` + xmlNamespace + `"><BlockPublicAcls>true</BlockPublicAcls><IgnorePublicAcls>true</IgnorePublicAcls>` +
 		`<BlockPublicPolicy>true</BlockPublicPolicy><RestrictPublicBuckets>true</RestrictPublicBuckets></PublicAccessBlockConfiguration>`
-	ownershipControls = `<OwnershipControls xmlns="` + xmlNamespace + `"><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>`
 	encryptionDefault = `<ServerSideEncryptionConfiguration xmlns="` + xmlNamespace + `"><Rule><ApplyServerSideEncryptionByDefault>` +
 		`<SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault><BucketKeyEnabled>false</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>`
 )
@@ -111,42 +109,6 @@ func (p *Proxy) putPublicAccessBlock(w http.ResponseWriter, rq *request) error {
 	}
 	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
 		return err
-	}
-	w.WriteHeader(http.StatusOK)
-	return nil
-}
-
-// getACL answers for buckets and objects: the owner may do everything.
-func (p *Proxy) getACL(w http.ResponseWriter, rq *request) error {
-	if rq.key == "" {
-		if _, err := rq.ix.findBucket(rq.bucket); err != nil {
-			return err
-		}
-	} else if _, err := p.find(w.Header(), rq); err != nil {
-		return err
-	}
-	id := `<ID>` + newText(rq.who.key.ID).Escaped + `</ID><DisplayName>` + newText(rq.who.key.ID).Escaped + `</DisplayName>`
-	return sendXML(w, `<AccessControlPolicy xmlns="`+xmlNamespace+`"><Owner>`+id+`</Owner><AccessControlList><Grant>`+
-		`<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">`+id+`</Grantee>`+
-		`<Permission>FULL_CONTROL</Permission></Grant></AccessControlList></AccessControlPolicy>`)
-}
-
-// putACL accepts the ACL that everything has, and refuses others.
-func (p *Proxy) putACL(w http.ResponseWriter, rq *request) error {
-	body, err := p.readSmall(rq, maxXML)
-	if err != nil {
-		return err
-	}
-	if rq.key == "" {
-		if _, err := rq.ix.findBucket(rq.bucket); err != nil {
-			return err
-		}
-	} else if _, err := p.find(w.Header(), rq); err != nil {
-		return err
-	}
-	acl := rq.Header.Get("X-Amz-Acl")
-	if acl != "" && acl != "private" && acl != "bucket-owner-full-control" || len(body) > 0 && strings.Contains(string(body), "AllUsers") {
-		return errNotImplemented.saying("Only the ACL \"private\" is implemented.")
 	}
 	w.WriteHeader(http.StatusOK)
 	return nil

@@ -128,21 +128,11 @@ func wantedChecksum(h http.Header) (wanted, error) {
 			}
 		}
 	}
-	count := 0
+	var sent []algorithm
 	for _, a := range algorithms {
-		if len(h.Values(a.header())) == 0 {
-			continue
+		if len(h.Values(a.header())) > 0 {
+			sent = append(sent, a)
 		}
-		value := h.Get(a.header())
-		if w.declared && w.alg != a && count == 0 {
-			return w, errInvalidRequest.saying("Value for x-amz-sdk-checksum-algorithm header is invalid.")
-		}
-		c, err := parseChecksum(a, value)
-		if err != nil {
-			return w, err
-		}
-		w.alg, w.value, w.declared = c.alg, c.value, true
-		count++
 	}
 	for _, name := range splitList(h.Get("X-Amz-Trailer")) {
 		rest, ok := strings.CutPrefix(strings.ToLower(name), "x-amz-checksum-")
@@ -153,13 +143,23 @@ func wantedChecksum(h http.Header) (wanted, error) {
 		if !ok {
 			return w, errInvalidRequest.saying("The value specified in the x-amz-trailer header is not supported")
 		}
-		w.alg, w.trailer, w.declared = a, true, true
-		count++
+		sent, w.trailer = append(sent, a), true
 	}
-	if count > 1 {
+	switch {
+	case len(sent) == 0:
+		return w, nil
+	case len(sent) > 1:
 		return w, errInvalidRequest.saying("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+	case w.declared && w.alg != sent[0]:
+		return w, errInvalidRequest.saying("Value for x-amz-sdk-checksum-algorithm header is invalid.")
 	}
-	return w, nil
+	w.alg, w.declared = sent[0], true
+	if w.trailer {
+		return w, nil
+	}
+	c, err := parseChecksum(w.alg, h.Get(w.alg.header()))
+	w.value = c.value
+	return w, err
 }
 
 // splitList splits a comma separated header and drops what is empty.

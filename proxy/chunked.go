@@ -8,6 +8,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -18,6 +19,8 @@ const (
 	maxTrailers  = 16
 	maxChunk     = 1 << 30
 	minChunk     = 8 << 10 // but for the last
+
+	signatureLength = 2 * sha256.Size // in hex
 )
 
 // chunkSigner verifies the signatures of the chunks of one body: each signs its
@@ -63,6 +66,8 @@ type chunkReader struct {
 	r        *bufio.Reader
 	signer   *chunkSigner // nil: chunks are not signed
 	trailing bool         // a trailer follows the last chunk
+
+	announced []string // lines of the trailer that X-Amz-Trailer names, lower case
 
 	left    int64 // bytes left in this chunk
 	count   int   // chunks that have begun
@@ -119,11 +124,11 @@ func (c *chunkReader) next() error {
 	size, extension, _ := strings.Cut(line, ";")
 	c.left, err = strconv.ParseInt(size, 16, 64)
 	if err != nil || c.left < 0 || c.left > maxChunk || size[0] == '+' || size[0] == '-' {
-		return errIncompleteBody
+		return errBadFraming
 	}
 	c.given = strings.TrimPrefix(extension, "chunk-signature=")
-	if c.signer != nil && c.given == extension {
-		return errIncompleteBody // not the framing that the header declares
+	if c.signer != nil && (c.given == extension || len(c.given) != signatureLength) {
+		return errBadFraming // not the framing that the header declares
 	}
 	if c.left > 0 {
 		return c.checkSize()
@@ -162,7 +167,7 @@ func (c *chunkReader) endChunk() error {
 		return err
 	}
 	if line != "" {
-		return errIncompleteBody
+		return errBadFraming
 	}
 	return c.verify()
 }
@@ -172,16 +177,19 @@ func (c *chunkReader) endChunk() error {
 func (c *chunkReader) end() error {
 	var signed strings.Builder
 	signature := ""
+	if _, err := c.r.Peek(1); err == io.EOF && !c.trailing {
+		return nil
+	}
 	for range maxTrailers {
 		line, err := c.line()
-		if errors.Is(err, errIncompleteBody) && c.trailing {
+		if err != nil {
 			return err
 		}
-		if err != nil || line == "" {
-			if c.signer != nil && c.trailing && signature == "" && signed.Len() > 0 {
-				return errSignatureMismatch.saying("The trailer is not signed.")
+		if line == "" {
+			if c.signer != nil && signature == "" && signed.Len() > 0 {
+				return errBadFraming // the trailer is not signed
 			}
-			return nil
+			return c.checkTrailer()
 		}
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || !c.trailing {
@@ -189,7 +197,9 @@ func (c *chunkReader) end() error {
 		}
 		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
 		if name == "x-amz-trailer-signature" {
-			signature = value
+			if signature = value; len(value) != signatureLength {
+				return errBadFraming
+			}
 			if c.signer == nil {
 				continue
 			}
@@ -207,6 +217,20 @@ func (c *chunkReader) end() error {
 	return errMalformedTrailer
 }
 
+// checkTrailer refuses a trailer that the header does not announce.
+func (c *chunkReader) checkTrailer() error {
+	for name := range c.trailer {
+		if !slices.Contains(c.announced, name) {
+			return errMalformedTrailer
+		}
+	}
+	return nil
+}
+
+// errBadFraming is IncompleteBody in the words that S3 has for a body that is
+// framed wrongly.
+var errBadFraming = errIncompleteBody.saying("The request body terminated unexpectedly")
+
 var errInvalidChunkSize = &failure{code: "InvalidChunkSizeError", status: 403, message: "Only the last chunk is allowed to have a size less than 8192 bytes"}
 
 var errMalformedTrailer = &failure{code: "MalformedTrailerError", status: 400, message: "The request contained trailing data that was not well-formed or did not conform to our published schema."}
@@ -218,7 +242,7 @@ func (c *chunkReader) line() (string, error) {
 		part, err := c.r.ReadSlice('\n')
 		b = append(b, part...)
 		if len(b) > maxChunkLine {
-			return "", errIncompleteBody
+			return "", errBadFraming
 		}
 		if err == nil {
 			break
@@ -227,13 +251,17 @@ func (c *chunkReader) line() (string, error) {
 			return "", cut(err)
 		}
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
+	line, ok := strings.CutSuffix(string(b), "\r\n")
+	if !ok {
+		return "", errBadFraming
+	}
+	return line, nil
 }
 
 // cut turns the end of the connection within a body into S3's error for it.
 func cut(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errIncompleteBody.because(io.ErrUnexpectedEOF)
+		return errBadFraming
 	}
 	return err
 }

@@ -45,7 +45,7 @@ func (p *Proxy) completeUpload(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
-	if _, err := wantedChecksum(rq.Header); err != nil {
+	if _, err := wantedChecksum(withoutCounts(rq.Header)); err != nil {
 		return err
 	}
 	t := &target{ix: rq.ix, bucket: rq.bucket, key: rq.key, row: b}
@@ -94,6 +94,20 @@ func (p *Proxy) completeOnce(rq *request, t *target, id string, list []completeP
 		return nil, err
 	}
 	return p.complete(rq, t, u, list)
+}
+
+// withoutCounts is h with the checksums of an object, of which a composite one
+// ends with the number of the parts, as those of a body are.
+func withoutCounts(h http.Header) http.Header {
+	h = h.Clone()
+	for _, a := range algorithms {
+		if value, count, ok := strings.Cut(h.Get(a.header()), "-"); ok {
+			if _, err := strconv.ParseUint(count, 10, 16); err == nil {
+				h.Set(a.header(), value)
+			}
+		}
+	}
+	return h
 }
 
 // withoutObjectChecksum hides the checksum headers of a Complete: they speak of

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -49,8 +50,10 @@ func checkConditions(h http.Header, prefix string, r *row, unchanged error) erro
 // writeCondition is what a PUT, a Complete or a copy demands of the object that
 // it replaces.
 type writeCondition struct {
-	absent bool   // If-None-Match: *
-	match  string // If-Match
+	absent   bool   // If-None-Match: *
+	match    string // If-Match
+	size     string // a removal only: bytes, decimal
+	modified string // a removal only: Last-Modified, to the second
 }
 
 func readWriteCondition(h http.Header) (writeCondition, error) {
@@ -60,6 +63,9 @@ func readWriteCondition(h http.Header) (writeCondition, error) {
 	case "*", `"*"`:
 		c.absent = true
 	default:
+		return c, errNotImplemented
+	}
+	if c.absent && c.match != "" {
 		return c, errNotImplemented
 	}
 	return c, nil
@@ -85,4 +91,27 @@ func (c writeCondition) check(r *row) error {
 		return errPreconditionFailed.with("Condition", "If-Match")
 	}
 	return nil
+}
+
+// checkRemoval holds the conditions of a removal against r, which is there.
+func (c writeCondition) checkRemoval(r *row) error {
+	if c.size != "" && c.size != strconv.FormatInt(r.Size, 10) {
+		return errPreconditionFailed.with("Condition", "x-amz-if-match-size")
+	}
+	if c.modified != "" && !isTime(c.modified, r.modified(), time.Time{}) {
+		return errPreconditionFailed.with("Condition", "x-amz-if-match-last-modified-time")
+	}
+	return c.check(r)
+}
+
+// isTime reports whether s, in the form of HTTP or of XML, is the second of t, or
+// after now, if that is given: S3 has no opinion of the future.
+func isTime(s string, t, now time.Time) bool {
+	given, err := http.ParseTime(s)
+	if err != nil {
+		if given, err = time.Parse(time.RFC3339, s); err != nil {
+			return false
+		}
+	}
+	return given.Unix() == t.Unix() || !now.IsZero() && given.After(now)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -31,6 +32,14 @@ func (p *Proxy) findSource(rq *request) (*found, error) {
 		// s5cmd, for one, writes a space as in a query.
 		f, err = p.findSourceAt(rq, path, query, hasQuery, url.QueryUnescape)
 	}
+	if errors.Is(err, errNoSuchKey) && !hasQuery {
+		// Some encode the question mark as well.
+		if decoded, derr := url.PathUnescape(path); derr == nil {
+			if before, id, ok := strings.Cut(decoded, "?versionId="); ok {
+				f, err = p.findSourceAt(rq, before, "versionId="+id, true, func(s string) (string, error) { return s, nil })
+			}
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -43,11 +52,11 @@ func (p *Proxy) findSourceAt(rq *request, path, query string, hasQuery bool, une
 		return nil, badArgument("x-amz-copy-source", path, "Invalid copy source encoding")
 	}
 	bucket, key, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	if !ok || bucket == "" || key == "" {
-		return nil, badArgument("x-amz-copy-source", path, "Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
-	}
 	if !validBucket(bucket) {
 		return nil, badArgument("x-amz-copy-source", path, "Invalid copy source bucket name")
+	}
+	if !ok || key == "" {
+		return nil, badArgument("x-amz-copy-source", path, "Invalid copy source object key")
 	}
 	if expected := rq.Header.Get("X-Amz-Source-Expected-Bucket-Owner"); expected != "" && p.access[expected] == nil {
 		return nil, errAccessDenied
@@ -112,11 +121,16 @@ func (t *target) copied(rq *request, f *found) (*row, error) {
 	replaces := false
 	switch d := rq.Header.Get("X-Amz-Metadata-Directive"); d {
 	case "", "COPY":
-		r.Headers = withoutOwn(r.Headers)
+		r.Headers = maps.Clone(withoutOwn(r.Headers))
+		if r.Headers == nil {
+			r.Headers = make(map[string]string, 2)
+		}
+		delete(r.Headers, redirectLocation) // of all headers the one that S3 does not copy
+		if to := t.attrs.headers[redirectLocation]; to != "" {
+			r.Headers[redirectLocation] = to
+			replaces = true
+		}
 		if c := rq.Header.Get("X-Amz-Storage-Class"); c != "" && c != r.storageClass() {
-			if r.Headers == nil {
-				r.Headers = make(map[string]string, 1)
-			}
 			r.Headers["x-amz-storage-class"] = c
 			replaces = true
 		}
@@ -258,11 +272,11 @@ func (p *Proxy) uploadPartCopy(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
-	u, err := rq.ix.findUpload(rq.bucket, rq.key, rq.query.Get("uploadId"))
+	f, err := p.findSource(rq)
 	if err != nil {
 		return err
 	}
-	f, err := p.findSource(rq)
+	u, err := rq.ix.findUpload(rq.bucket, rq.key, rq.query.Get("uploadId"))
 	if err != nil {
 		return err
 	}
@@ -291,10 +305,11 @@ func (p *Proxy) uploadPartCopy(w http.ResponseWriter, rq *request) error {
 	if f.versioned() {
 		w.Header().Set("X-Amz-Copy-Source-Version-Id", f.row.versionID())
 	}
-	return writeXML(w, http.StatusOK, copyResult{
-		XMLName: xml.Name{Space: xmlNamespace, Local: "CopyPartResult"}, LastModified: timestamp(p.now()),
-		ETag: quote(part.ETag), checksumXML: newChecksumXML(part.Algo, part.Checksum, ""),
-	})
+	out := copyResult{XMLName: xml.Name{Space: xmlNamespace, Local: "CopyPartResult"}, LastModified: timestamp(p.now()), ETag: quote(part.ETag)}
+	if u.Algorithm != "" {
+		out.checksumXML = newChecksumXML(part.Algo, part.Checksum, "")
+	}
+	return writeXML(w, http.StatusOK, out)
 }
 
 // parseCopyRange reads "bytes=first-last", of which nothing may be missing or
@@ -312,7 +327,7 @@ func parseCopyRange(v string, size int64) (span, error) {
 		return span{}, bad
 	}
 	if to >= uint64(size) {
-		return span{}, errInvalidRange.saying("Range specified is not valid for source object of size: %d", size)
+		return span{}, badArgument("x-amz-copy-source-range", strconv.FormatInt(size, 10), "Range specified is not valid for source object of size: %d", size)
 	}
 	return span{off: int64(from), n: int64(to-from) + 1}, nil
 }

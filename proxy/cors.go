@@ -130,9 +130,11 @@ func (p *Proxy) preflight(w http.ResponseWriter, rq *request) error {
 	if !slices.Contains(corsMethods, method) {
 		return &failure{code: "BadRequest", status: 400, message: "Invalid Access-Control-Request-Method: " + method}
 	}
-	asked := splitList(rq.Header.Get("Access-Control-Request-Headers"))
-	for _, name := range asked {
-		if !isToken(name) {
+	var asked []string
+	for name := range strings.SplitSeq(rq.Header.Get("Access-Control-Request-Headers"), ",") {
+		if trimmed := strings.TrimSpace(name); trimmed == "" {
+			continue
+		} else if asked = append(asked, trimmed); !isToken(trimmed) {
 			return &failure{code: "BadRequest", status: 400, message: `Access-Control-Request-Headers "` + name + `" contains invalid character.`}
 		}
 	}

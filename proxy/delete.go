@@ -29,7 +29,9 @@ func (p *Proxy) deleteObject(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
-	t := &target{ix: rq.ix, bucket: rq.bucket, key: rq.key, row: b, cond: writeCondition{match: rq.Header.Get("If-Match")}}
+	t := &target{ix: rq.ix, bucket: rq.bucket, key: rq.key, row: b, cond: writeCondition{
+		match: rq.Header.Get("If-Match"), size: rq.Header.Get("X-Amz-If-Match-Size"), modified: rq.Header.Get("X-Amz-If-Match-Last-Modified-Time"),
+	}}
 	d, err := p.remove(rq.Context(), t, rq.query.Get("versionId"), bypass(rq.Header))
 	if err != nil {
 		return err
@@ -55,7 +57,7 @@ func (p *Proxy) remove(ctx context.Context, t *target, id string, bypass bool) (
 		return deleted{}, err
 	}
 	defer unlock()
-	if t.cond.match != "" {
+	if t.cond != (writeCondition{}) {
 		newest, err := t.ix.newest(t.bucket, t.key)
 		if err != nil {
 			return deleted{}, err
@@ -63,7 +65,7 @@ func (p *Proxy) remove(ctx context.Context, t *target, id string, bypass bool) (
 		if newest == nil || newest.Marker {
 			return deleted{}, nil
 		}
-		if err := t.cond.check(newest); err != nil {
+		if err := t.cond.checkRemoval(newest); err != nil {
 			return deleted{}, err
 		}
 	}
@@ -147,6 +149,8 @@ type deleteRequest struct {
 		Key       string
 		VersionID string `xml:"VersionId"`
 		ETag      string
+		Size      string
+		Modified  string `xml:"LastModifiedTime"`
 	} `xml:"Object"`
 }
 
@@ -197,7 +201,7 @@ func (p *Proxy) deleteObjects(w http.ResponseWriter, rq *request) error {
 	g.SetLimit(parallelDeletes)
 	for i, o := range in.Objects {
 		g.Go(func() error {
-			t := &target{ix: rq.ix, bucket: rq.bucket, key: o.Key, row: b, cond: writeCondition{match: o.ETag}}
+			t := &target{ix: rq.ix, bucket: rq.bucket, key: o.Key, row: b, cond: writeCondition{match: o.ETag, size: o.Size, modified: o.Modified}}
 			var err error
 			if o.Key == "" || len(o.Key) > maxKey {
 				err = errKeyTooLong

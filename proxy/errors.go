@@ -66,6 +66,7 @@ func (f *failure) saying(format string, args ...any) *failure {
 // The errors of S3 that coffer answers with: the only place where a code meets
 // its status.
 var (
+	errACLNotSupported       = &failure{code: "AccessControlListNotSupported", status: 400, message: "The bucket does not allow ACLs."}
 	errAccessDenied          = &failure{code: "AccessDenied", status: 403, message: "Access Denied."}
 	errAuthHeaderMalformed   = &failure{code: "AuthorizationHeaderMalformed", status: 400, message: "The authorization header is malformed."}
 	errAuthQueryMalformed    = &failure{code: "AuthorizationQueryParametersError", status: 400, message: "The authorization parameters in the query are malformed."}
@@ -78,6 +79,7 @@ var (
 	errEntityTooSmall        = &failure{code: "EntityTooSmall", status: 400, message: "Your proposed upload is smaller than the minimum allowed size"}
 	errExpiredToken          = &failure{code: "AccessDenied", status: 403, message: "Request has expired."}
 	errHeadersNotSigned      = &failure{code: "AccessDenied", status: 403, message: "There were headers present in the request which were not signed"}
+	errHeadersTooLarge       = &failure{code: "RequestHeaderSectionTooLarge", status: 400, message: "Your request header section exceeds the maximum allowed size."}
 	errIncompleteBody        = &failure{code: "IncompleteBody", status: 400, message: "You did not provide the number of bytes specified by the Content-Length HTTP header"}
 	errInternal              = &failure{code: "InternalError", status: 500, message: "We encountered an internal error, please try again."}
 	errInvalidAccessKey      = &failure{code: "InvalidAccessKeyId", status: 403, message: "The AWS Access Key Id you provided does not exist in our records."}
@@ -91,12 +93,14 @@ var (
 	errInvalidRange          = &failure{code: "InvalidRange", status: 416, message: "The requested range is not satisfiable"}
 	errInvalidRequest        = &failure{code: "InvalidRequest", status: 400, message: "Invalid request."}
 	errInvalidRetention      = &failure{code: "InvalidRetentionPeriod", status: 400, message: "The retention period must be a positive number."}
+	errInvalidToken          = &failure{code: "InvalidToken", status: 400, message: "The provided token is malformed or otherwise invalid."}
 	errInvalidTag            = &failure{code: "InvalidTag", status: 400, message: "The tag provided was not a valid tag."}
 	errKeyTooLong            = &failure{code: "KeyTooLongError", status: 400, message: "Your key is too long."}
 	errMalformedPOST         = &failure{code: "MalformedPOSTRequest", status: 400, message: "The body of your POST request is not well-formed multipart/form-data."}
 	errMalformedXML          = &failure{code: "MalformedXML", status: 400, message: "The XML you provided was not well-formed or did not validate against our published schema."}
 	errMetadataTooLarge      = &failure{code: "MetadataTooLarge", status: 400, message: "Your metadata headers exceed the maximum allowed metadata size"}
 	errMethodNotAllowed      = &failure{code: "MethodNotAllowed", status: 405, message: "The specified method is not allowed against this resource."}
+	errMissingBody           = &failure{code: "MissingRequestBodyError", status: 400, message: "Request Body is empty"}
 	errMissingDigest         = &failure{code: "InvalidRequest", status: 400, message: "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"}
 	errMissingLength         = &failure{code: "MissingContentLength", status: 411, message: "You must provide the Content-Length HTTP header."}
 	errNoSuchBucket          = &failure{code: "NoSuchBucket", status: 404, message: "The specified bucket does not exist."}

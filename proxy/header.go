@@ -18,6 +18,8 @@ const (
 	metaPrefix  = "X-Amz-Meta-"
 )
 
+const redirectLocation = "x-amz-website-redirect-location"
+
 // kept are the headers of a PUT that an object keeps and a GET gives back.
 var kept = []string{
 	"Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type", "Expires",
@@ -40,6 +42,9 @@ type attributes struct {
 func readAttributes(h http.Header) (attributes, error) {
 	a := attributes{headers: make(map[string]string), meta: make(map[string]string)}
 	if err := refuseForeignEncryption(h); err != nil {
+		return a, err
+	}
+	if err := refuseACL(h); err != nil {
 		return a, err
 	}
 	for _, name := range kept {
@@ -106,14 +111,15 @@ func parseTagHeader(s string) (map[string]string, error) {
 	if s == "" {
 		return nil, nil
 	}
+	bad := badArgument("x-amz-tagging", s, "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.")
 	q, err := url.ParseQuery(s)
 	if err != nil {
-		return nil, badArgument("x-amz-tagging", s, "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.")
+		return nil, bad
 	}
 	tags := make(map[string]string, len(q))
 	for name, values := range q {
-		if len(values) != 1 {
-			return nil, errInvalidTag.saying("Cannot provide multiple Tags with the same key")
+		if name == "" || len(values) != 1 {
+			return nil, bad
 		}
 		tags[name] = values[0]
 	}
@@ -184,6 +190,7 @@ func describe(h http.Header, r *row, rq *request, versioned bool) {
 	h.Set("Last-Modified", httpTime(r.modified()))
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("X-Amz-Server-Side-Encryption", "AES256")
+	h.Set("X-Amz-Storage-Class", r.storageClass()) // S3 leaves STANDARD out; nobody minds that it is said
 	if versioned {
 		h.Set("X-Amz-Version-Id", r.versionID())
 	}

@@ -58,11 +58,11 @@ func missingOf(mode, until string) string {
 // protect gives a new version the protection that was asked for, or else the
 // bucket's default.
 func (b *bucketRow) protect(r *row, l lockRequest, now time.Time) error {
+	if l.retention != nil && l.retention.Until <= now.Unix() {
+		return errRetainedInPast
+	}
 	if l.asked && !b.Lock {
 		return errInvalidRequest.saying("Bucket is missing ObjectLockConfiguration")
-	}
-	if l.retention != nil && l.retention.Until <= now.Unix() {
-		return badArgument("x-amz-object-lock-retain-until-date", "", "The retain until date must be in the future!")
 	}
 	r.Retention, r.Hold = l.retention, l.hold
 	if r.Retention == nil && b.LockMode != "" {
@@ -70,6 +70,8 @@ func (b *bucketRow) protect(r *row, l lockRequest, now time.Time) error {
 	}
 	return nil
 }
+
+var errRetainedInPast = badArgument("x-amz-object-lock-retain-until-date", "", "The retain until date must be in the future!")
 
 // mayDelete reports whether a version may be removed. bypass is the client's wish
 // to override governance mode.
@@ -123,8 +125,15 @@ func (p *Proxy) getLockConfiguration(w http.ResponseWriter, rq *request) error {
 }
 
 func (p *Proxy) putLockConfiguration(w http.ResponseWriter, rq *request) error {
+	data, err := p.readSmall(rq, maxXML)
+	if err != nil {
+		return err
+	}
+	if len(data) == 0 {
+		return errMissingBody
+	}
 	var in lockConfiguration
-	if err := p.readXML(rq, &in); err != nil {
+	if err := parseXML(data, &in); err != nil {
 		return err
 	}
 	if in.Enabled != "Enabled" {
@@ -174,13 +183,41 @@ type retentionXML struct {
 	Until   string `xml:"RetainUntilDate"`
 }
 
+// retention is what r asks for, nil for none.
+func (r *retentionXML) retention(now time.Time) (*retention, error) {
+	if r.Mode == "" && r.Until == "" {
+		return nil, nil
+	}
+	until, err := time.Parse(time.RFC3339, r.Until)
+	if err != nil || r.Mode != modeGovernance && r.Mode != modeCompliance {
+		return nil, errMalformedXML
+	}
+	if !until.After(now) {
+		return nil, errRetainedInPast
+	}
+	return &retention{Mode: r.Mode, Until: until.Unix()}, nil
+}
+
 type legalHoldXML struct {
 	XMLName xml.Name `xml:"LegalHold"`
 	Status  string
 }
 
-// findLocked finds the object of a request about locks, whose bucket must have them.
-func (p *Proxy) findLocked(w http.ResponseWriter, rq *request) (*found, error) {
+// findLocked finds the object of a request about locks, whose bucket must have
+// them. Before the object is looked for, the body is read into in, if there is
+// one, and held against check.
+func (p *Proxy) findLocked(w http.ResponseWriter, rq *request, in any, check func() error) (*found, error) {
+	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
+		return nil, err
+	}
+	if in != nil {
+		if err := p.readXML(rq, in); err != nil {
+			return nil, err
+		}
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
 	f, err := p.find(w.Header(), rq)
 	if err != nil {
 		return nil, err
@@ -192,7 +229,7 @@ func (p *Proxy) findLocked(w http.ResponseWriter, rq *request) (*found, error) {
 }
 
 func (p *Proxy) getRetention(w http.ResponseWriter, rq *request) error {
-	f, err := p.findLocked(w, rq)
+	f, err := p.findLocked(w, rq, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -206,24 +243,14 @@ func (p *Proxy) getRetention(w http.ResponseWriter, rq *request) error {
 }
 
 func (p *Proxy) putRetention(w http.ResponseWriter, rq *request) error {
-	f, err := p.findLocked(w, rq)
+	var in retentionXML
+	var want *retention
+	f, err := p.findLocked(w, rq, &in, func() (err error) {
+		want, err = in.retention(p.now())
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	var in retentionXML
-	if err := p.readXML(rq, &in); err != nil {
-		return err
-	}
-	var want *retention
-	if in.Mode != "" || in.Until != "" {
-		until, err := time.Parse(time.RFC3339, in.Until)
-		if err != nil || in.Mode != modeGovernance && in.Mode != modeCompliance {
-			return errMalformedXML
-		}
-		if !until.After(p.now()) {
-			return badArgument("x-amz-object-lock-retain-until-date", "", "The retain until date must be in the future!")
-		}
-		want = &retention{Mode: in.Mode, Until: until.Unix()}
 	}
 	return p.rewriteLocked(w, rq, f, func(r *row) error {
 		now := r.Retention
@@ -239,7 +266,7 @@ func (p *Proxy) putRetention(w http.ResponseWriter, rq *request) error {
 }
 
 func (p *Proxy) getLegalHold(w http.ResponseWriter, rq *request) error {
-	f, err := p.findLocked(w, rq)
+	f, err := p.findLocked(w, rq, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -250,16 +277,15 @@ func (p *Proxy) getLegalHold(w http.ResponseWriter, rq *request) error {
 }
 
 func (p *Proxy) putLegalHold(w http.ResponseWriter, rq *request) error {
-	f, err := p.findLocked(w, rq)
+	var in legalHoldXML
+	f, err := p.findLocked(w, rq, &in, func() error {
+		if in.Status != "ON" && in.Status != "OFF" {
+			return errMalformedXML
+		}
+		return nil
+	})
 	if err != nil {
 		return err
-	}
-	var in legalHoldXML
-	if err := p.readXML(rq, &in); err != nil {
-		return err
-	}
-	if in.Status != "ON" && in.Status != "OFF" {
-		return errMalformedXML
 	}
 	return p.rewriteLocked(w, rq, f, func(r *row) error {
 		r.Hold = in.Status

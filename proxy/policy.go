@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,7 +48,7 @@ func parsePolicy(document string) (*policy, error) {
 	}
 	var expiration string
 	if err := json.Unmarshal(in["expiration"], &expiration); err != nil {
-		return nil, badPolicy("Invalid 'expiration' value: '%s'", in["expiration"])
+		return nil, badPolicy("Invalid JSON.")
 	}
 	if p.expiration, err = time.Parse(time.RFC3339, expiration); err != nil {
 		return nil, badPolicy("Invalid 'expiration' value: '%s'", expiration)
@@ -90,12 +91,14 @@ func (p *policy) add(raw json.RawMessage) error {
 		if err := json.Unmarshal(raw, &list); err != nil {
 			return badPolicy("Invalid JSON.")
 		}
-		return p.addOperation(list)
+		var text bytes.Buffer
+		_ = json.Compact(&text, raw) // it was decoded just now
+		return p.addOperation(list, text.String())
 	}
 	return badPolicy("Invalid condition test: must be a List or Object.")
 }
 
-func (p *policy) addOperation(list []any) error {
+func (p *policy) addOperation(list []any, text string) error {
 	if len(list) == 0 {
 		return badPolicy("Invalid Condition: missing operation identifier.")
 	}
@@ -110,13 +113,14 @@ func (p *policy) addOperation(list []any) error {
 		}
 		name, ok1 := list[1].(string)
 		value, ok2 := list[2].(string)
-		if !ok1 || !ok2 || !strings.HasPrefix(name, "$") {
-			return badPolicy("Invalid %s: wrong number of arguments.", operation)
+		if !ok1 || !ok2 {
+			return badPolicy("Invalid JSON.")
 		}
-		p.conditions = append(p.conditions, policyCondition{
-			field: strings.ToLower(name[1:]), value: value, prefix: strings.EqualFold(operation, "starts-with"),
-			text: fmt.Sprintf(`["%s", "%s", "%s"]`, operation, name, value),
-		})
+		field, isField := strings.CutPrefix(strings.ToLower(name), "$")
+		if !isField {
+			field = "" // which no form has: the condition fails
+		}
+		p.conditions = append(p.conditions, policyCondition{field: field, value: value, prefix: strings.EqualFold(operation, "starts-with"), text: text})
 	case "content-length-range":
 		if len(list) != 3 {
 			return badPolicy("Invalid %s: wrong number of arguments.", operation)
@@ -124,7 +128,7 @@ func (p *policy) addOperation(list []any) error {
 		least, ok1 := size(list[1])
 		most, ok2 := size(list[2])
 		if !ok1 || !ok2 {
-			return badPolicy("Invalid %s: wrong number of arguments.", operation)
+			return badPolicy("Invalid JSON.")
 		}
 		p.minSize, p.maxSize = max(p.minSize, least), min(p.maxSize, most)
 	default:
@@ -145,6 +149,19 @@ func size(v any) (int64, bool) {
 	return 0, false
 }
 
+// holds reports whether the field may have this value. Of a list of content types
+// each must begin as demanded.
+func (c *policyCondition) holds(value string) bool {
+	if !c.prefix {
+		return value == c.value
+	}
+	values := []string{value}
+	if c.field == "content-type" && value != "" {
+		values = splitList(value)
+	}
+	return !slices.ContainsFunc(values, func(v string) bool { return !strings.HasPrefix(v, c.value) })
+}
+
 // check holds the fields of a form against the policy: each condition must hold,
 // and each field must be named by one.
 func (p *policy) check(bucket string, form map[string]string, now time.Time) error {
@@ -161,7 +178,7 @@ func (p *policy) check(bucket string, form map[string]string, now time.Time) err
 		if c.field == "bucket" {
 			value = bucket
 		}
-		if !c.prefix && value != c.value || !strings.HasPrefix(value, c.value) {
+		if !c.holds(value) {
 			return denied("Policy Condition failed: %s", c.text)
 		}
 	}

@@ -110,7 +110,7 @@ func (p *Proxy) authenticateForm(rq *request, form map[string]string) (*policy, 
 		return nil, errAccessDenied
 	}
 	for _, name := range needed {
-		if form[name] == "" {
+		if _, there := form[name]; !there || form[name] == "" && name != "policy" {
 			return nil, badArgument(name, "", "Bucket POST must contain a field named '%s'.  If it is specified, please check the order of the fields.", name)
 		}
 	}
@@ -120,13 +120,16 @@ func (p *Proxy) authenticateForm(rq *request, form map[string]string) (*policy, 
 	s, err := parseSignature(form["x-amz-credential"], "host", form["x-amz-signature"], func(format string, args ...any) *failure {
 		return badArgument("x-amz-credential", form["x-amz-credential"], format, args...)
 	})
+	if errors.Is(err, errSignatureMismatch) {
+		return nil, formMismatch(form)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if s.time, err = time.Parse(amzDateLayout, form["x-amz-date"]); err != nil {
 		return nil, badArgument("X-Amz-Date", form["x-amz-date"], "X-Amz-Date must be formated via ISO8601 Long format")
 	}
-	if err := p.verifyForm(rq, s, form["policy"]); err != nil {
+	if err := p.verifyForm(rq, s, form); err != nil {
 		return nil, err
 	}
 	conditions, err := parsePolicy(form["policy"])
@@ -143,10 +146,14 @@ func (p *Proxy) authenticateForm(rq *request, form map[string]string) (*policy, 
 	return conditions, conditions.check(rq.bucket, form, p.now())
 }
 
-func (p *Proxy) verifyForm(rq *request, s *signature, document string) error {
-	if s.scope.service != "s3" {
-		return s.malformed("incorrect service %q. This endpoint belongs to \"s3\".", s.scope.service)
-	}
+// formMismatch shows whose signature is wrong what it should sign.
+func formMismatch(form map[string]string) *failure {
+	accessKey, _, _ := strings.Cut(form["x-amz-credential"], "/")
+	return errSignatureMismatch.with("AWSAccessKeyId", accessKey).with("StringToSign", form["policy"]).
+		with("SignatureProvided", form["x-amz-signature"]).with("StringToSignBytes", fmt.Sprintf("% x", form["policy"]))
+}
+
+func (p *Proxy) verifyForm(rq *request, s *signature, form map[string]string) error {
 	if s.scope.region != p.region {
 		return s.malformed("the region %q is wrong; expecting %q", s.scope.region, p.region)
 	}
@@ -155,12 +162,12 @@ func (p *Proxy) verifyForm(rq *request, s *signature, document string) error {
 	if known {
 		secret = id.key.Secret.reveal()
 	}
-	ok := hmac.Equal(hmacSHA256(signingKey(secret, s.scope), document), s.value)
+	ok := hmac.Equal(hmacSHA256(signingKey(secret, s.scope), form["policy"]), s.value)
 	switch {
 	case !known:
 		return errInvalidAccessKey.with("AWSAccessKeyId", s.accessKey)
 	case !ok:
-		return errSignatureMismatch.with("AWSAccessKeyId", s.accessKey)
+		return formMismatch(form)
 	case p.now().Sub(s.time) > maxExpires:
 		return errAccessDenied.saying("Invalid according to Policy: Policy expired.")
 	}
@@ -200,22 +207,27 @@ func (p *Proxy) putFile(rq *request, form map[string]string, file *multipart.Par
 	if err != nil {
 		return nil, err
 	}
-	b := p.innerBody(&limitedFile{file, conditions.maxSize}, -1, want.alg)
+	b := p.innerBody(&policyFile{r: file, policy: conditions}, -1, want.alg)
 	b.want = want
-	b.least = conditions.minSize
 	return p.put(rq.Context(), t, b)
 }
 
-// limitedFile reads at most left bytes.
-type limitedFile struct {
-	r    io.Reader
-	left int64
+// policyFile is a file whose size the policy bounds.
+type policyFile struct {
+	r      io.Reader
+	policy *policy
+	read   int64
 }
 
-func (l *limitedFile) Read(b []byte) (int, error) {
+func (l *policyFile) Read(b []byte) (int, error) {
 	n, err := l.r.Read(b)
-	if l.left -= int64(n); l.left < 0 {
-		return n, errEntityTooLarge
+	l.read += int64(n)
+	switch {
+	case l.read > l.policy.maxSize:
+		rest, _ := io.CopyN(io.Discard, l.r, maxFormField) // to name the size of a small file
+		return n, errEntityTooLarge.with("ProposedSize", strconv.FormatInt(l.read+rest, 10)).with("MaxSizeAllowed", strconv.FormatInt(l.policy.maxSize, 10))
+	case err == io.EOF && l.read < l.policy.minSize:
+		return n, errEntityTooSmall.with("ProposedSize", strconv.FormatInt(l.read, 10)).with("MinSizeAllowed", strconv.FormatInt(l.policy.minSize, 10))
 	}
 	if err != nil && err != io.EOF {
 		err = errMalformedPOST.because(err)
@@ -264,6 +276,9 @@ func (p *Proxy) answerForm(w http.ResponseWriter, rq *request, form map[string]s
 }
 
 func decodePolicy(document string) ([]byte, error) {
+	if document == "" {
+		return nil, badPolicy("Expecting '{' but found End-of-Input")
+	}
 	raw, err := base64.StdEncoding.DecodeString(document)
 	if err != nil {
 		return nil, badPolicy("invalid Base64 encoding.")

@@ -28,8 +28,10 @@ func parseRange(header string, size int64) (span, error) {
 		switch {
 		case err != nil:
 			return all, nil
-		case n == 0 || size == 0:
+		case n == 0:
 			return all, errInvalidRange
+		case size == 0:
+			return all, nil // RFC 9110: all there is, which no Content-Range can say
 		}
 		n = min(n, uint64(size))
 		return span{off: size - int64(n), n: int64(n)}, nil

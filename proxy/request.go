@@ -7,13 +7,17 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
 )
 
-const maxKey = 1024 // bytes in the key of an object
+const (
+	maxKey     = 1024    // bytes in the key of an object
+	maxHeaders = 8 << 10 // bytes in the headers of a request
+)
 
 // request is an authenticated request on its way through a handler.
 type request struct {
@@ -105,12 +109,18 @@ func newRequestID() string {
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, rq *request) error {
+	if size := headerSize(rq.Header); size > maxHeaders {
+		return errHeadersTooLarge.with("MaxSizeAllowed", strconv.Itoa(maxHeaders))
+	}
 	var err error
 	if rq.bucket, rq.key, err = p.target(rq.Request); err != nil {
 		return err
 	}
 	if rq.Method == http.MethodOptions {
 		return p.preflight(w, rq)
+	}
+	if source := rq.Header.Get("X-Amz-Copy-Source"); source != "" && rq.Method != http.MethodPut {
+		return badArgument("x-amz-copy-source", source, "You can only specify a copy source header for copy requests.")
 	}
 	if isPostForm(rq) {
 		return p.postForm(w, rq)
@@ -142,6 +152,17 @@ func (p *Proxy) serve(w http.ResponseWriter, rq *request) error {
 		return p.serveSnapshots(w, rq)
 	}
 	return rq.op.handle(p, w, rq)
+}
+
+// headerSize is about what the headers of a request take on the wire, in bytes.
+func headerSize(h http.Header) int {
+	size := 0
+	for name, values := range h {
+		for _, v := range values {
+			size += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	return size
 }
 
 // authorize holds a request to the rights of its access key.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -62,7 +63,9 @@ var routes = map[string]*operation{
 
 	"GET " + onBucket + "?publicAccessBlock":    {"GetPublicAccessBlock", false, canned(publicAccessBlock)},
 	"PUT " + onBucket + "?publicAccessBlock":    {"PutPublicAccessBlock", true, (*Proxy).putPublicAccessBlock},
-	"GET " + onBucket + "?ownershipControls":    {"GetBucketOwnershipControls", false, canned(ownershipControls)},
+	"GET " + onBucket + "?ownershipControls":    {"GetBucketOwnershipControls", false, (*Proxy).getOwnership},
+	"PUT " + onBucket + "?ownershipControls":    {"PutBucketOwnershipControls", true, (*Proxy).putOwnership},
+	"DELETE " + onBucket + "?ownershipControls": {"DeleteBucketOwnershipControls", true, (*Proxy).deleteOwnership},
 	"DELETE " + onBucket + "?policy":            {"DeleteBucketPolicy", true, nothingThere},
 	"DELETE " + onBucket + "?lifecycle":         {"DeleteBucketLifecycle", true, nothingThere},
 	"DELETE " + onBucket + "?website":           {"DeleteBucketWebsite", true, nothingThere},
@@ -88,7 +91,6 @@ var routes = map[string]*operation{
 	"POST " + onObject + "?uploadId":    {"CompleteMultipartUpload", true, (*Proxy).completeUpload},
 	"DELETE " + onObject + "?uploadId":  {"AbortMultipartUpload", true, (*Proxy).abortUpload},
 	"GET " + onObject + "?uploadId":     {"ListParts", false, (*Proxy).listParts},
-	"PUT " + onObject + "?partNumber":   {"UploadPart", true, missingUploadID},
 	"POST " + onObject + "?select":      {"SelectObjectContent", true, unsupported},
 	"POST " + onObject + "?restore":     {"RestoreObject", true, unsupported},
 	"GET " + onObject + "?torrent":      {"GetObjectTorrent", false, unsupported},
@@ -128,13 +130,17 @@ func route(rq *request) (*operation, error) {
 		if name == "partNumber" && (rq.Method == http.MethodGet || rq.Method == http.MethodHead) {
 			continue // a GET of one part is a GET
 		}
+		if rq.Method == http.MethodPut && (name == "uploadId" || name == "partNumber") {
+			return partOperation(rq.query)
+		}
 		if op, ok := routes[rq.Method+" "+level+"?"+name]; ok {
 			return op, nil
 		}
 		if name == "uploads" && level == onObject && rq.Method == http.MethodGet {
 			return unknownOperation, errInvalidRequest.saying("Key is not expected for the GET method ?uploads subresource")
 		}
-		return unknownOperation, errNotImplemented.saying("%s with ?%s is not implemented.", rq.Method, name)
+		write := rq.Method != http.MethodGet && rq.Method != http.MethodHead
+		return &operation{unknownOperation.name, write, notImplemented(errNotImplemented.saying("%s with ?%s is not implemented.", rq.Method, name))}, nil
 	}
 	if level == onObject && rq.Method == http.MethodGet && rq.query.Has("versions") {
 		return unknownOperation, errInvalidRequest.saying("There is no such thing as the ?versions sub-resource for a key")
@@ -143,13 +149,33 @@ func route(rq *request) (*operation, error) {
 		return op, nil
 	}
 	if strings.Contains("GET HEAD PUT POST DELETE", rq.Method) {
-		return unknownOperation, errMethodNotAllowed.with("Method", rq.Method)
+		return unknownOperation, errMethodNotAllowed.with("Method", rq.Method).with("ResourceType", resourceTypes[level])
 	}
 	return unknownOperation, errNotImplemented
 }
 
-func unsupported(*Proxy, http.ResponseWriter, *request) error { return errNotImplemented }
+// resourceTypes are the levels in the words of S3.
+var resourceTypes = map[string]string{onService: "SERVICE", onBucket: "BUCKET", onObject: "OBJECT"}
 
-func missingUploadID(*Proxy, http.ResponseWriter, *request) error {
-	return badArgument("partNumber", "", "This operation does not accept partNumber without uploadId")
+// partOperation is a PUT with an upload id, a part number or both.
+func partOperation(q url.Values) (*operation, error) {
+	switch {
+	case !q.Has("uploadId"):
+		return unknownOperation, badArgument("partNumber", "partNumber", "This operation does not accept partNumber without uploadId")
+	case !q.Has("partNumber"):
+		return unknownOperation, errMethodNotAllowed.with("Method", http.MethodPut).with("ResourceType", "UPLOAD")
+	}
+	return routes["PUT "+onObject+"?uploadId"], nil
+}
+
+var unsupported = notImplemented(errNotImplemented)
+
+// notImplemented refuses, in a bucket that is there.
+func notImplemented(f *failure) func(*Proxy, http.ResponseWriter, *request) error {
+	return func(_ *Proxy, _ http.ResponseWriter, rq *request) error {
+		if _, err := rq.ix.findBucket(rq.bucket); err != nil {
+			return err
+		}
+		return f
+	}
 }

@@ -125,7 +125,11 @@ func parsePresigned(q url.Values) (*signature, error) {
 			return nil, errAuthQueryMalformed.saying("Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.")
 		}
 	}
-	if q.Get("X-Amz-Algorithm") != sigV4Algorithm {
+	switch q.Get("X-Amz-Algorithm") {
+	case sigV4Algorithm:
+	case "AWS4-ECDSA-P256-SHA256":
+		return nil, errAuthQueryMalformed.saying(`X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"`)
+	default:
 		return nil, errAuthQueryMalformed.saying(`X-Amz-Algorithm only supports "AWS4-HMAC-SHA256 and AWS4-ECDSA-P256-SHA256"`)
 	}
 	s, err := parseSignature(q.Get("X-Amz-Credential"), q.Get("X-Amz-SignedHeaders"), q.Get("X-Amz-Signature"), queryMalformed)
@@ -167,6 +171,9 @@ func parseSignature(credential, signed, value string, malformed func(string, ...
 	if parts[4] != "aws4_request" {
 		return nil, malformed("incorrect terminal %q. This endpoint uses \"aws4_request\".", parts[4])
 	}
+	if s.scope.service != "s3" {
+		return nil, malformed("incorrect service %q. This endpoint belongs to \"s3\".", s.scope.service)
+	}
 	if _, err := time.Parse("20060102", s.scope.date); err != nil {
 		return nil, malformed("incorrect date format %q. This date in the credential must be in the format \"yyyyMMdd\".", s.scope.date)
 	}
@@ -180,7 +187,7 @@ func parseSignature(credential, signed, value string, malformed func(string, ...
 	}
 	var err error
 	if s.value, err = hex.DecodeString(value); err != nil || len(s.value) != sha256.Size {
-		return nil, errSignatureMismatch
+		return nil, errSignatureMismatch.with("AWSAccessKeyId", s.accessKey)
 	}
 	return s, nil
 }
@@ -192,7 +199,8 @@ func (s *signature) checkTime(now time.Time) error {
 			return errAccessDenied.saying("Request is not valid yet.")
 		}
 		if now.After(s.time.Add(s.expires)) {
-			return errExpiredToken.with("Expires", s.time.Add(s.expires).Format(time.RFC3339)).with("ServerTime", now.UTC().Format(time.RFC3339))
+			return errExpiredToken.with("X-Amz-Expires", strconv.FormatInt(int64(s.expires/time.Second), 10)).
+				with("Expires", s.time.Add(s.expires).Format(time.RFC3339)).with("ServerTime", now.UTC().Format(time.RFC3339))
 		}
 		return nil
 	}

@@ -220,6 +220,9 @@ func (p *Proxy) abortUpload(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
+	if s := rq.Header.Get("X-Amz-If-Match-Initiated-Time"); s != "" && !isTime(s, time.Unix(0, u.Started), p.now()) {
+		return errPreconditionFailed.with("Condition", "x-amz-if-match-initiated-time")
+	}
 	if err := p.endUpload(rq.Context(), rq.ix, rq.bucket, rq.key, u); err != nil {
 		return err
 	}
