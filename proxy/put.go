@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"coffer/seal"
 	"coffer/upstream"
@@ -137,33 +138,27 @@ func (p *Proxy) newETag() string {
 	return hex.EncodeToString(b[:]) + "-1"
 }
 
-// putSmall reads and verifies the body before anything else happens.
+// putSmall seals the body in memory while it reads it. Nothing else happens before
+// it has proved true; the record, which only then is known, comes last.
 func (p *Proxy) putSmall(ctx context.Context, t *target, b *body, r *row) error {
-	plain := bytes.NewBuffer(make([]byte, 0, b.size+bytes.MinRead))
-	if _, err := plain.ReadFrom(b); err != nil {
-		return err
-	}
-	p.finishRow(r, b)
-	return p.putBytes(ctx, t, plain.Bytes(), r)
-}
-
-// putBytes stores plain as the object of r.
-func (p *Proxy) putBytes(ctx context.Context, t *target, plain []byte, r *row) error {
 	at, err := p.place(t.ix, t.bucket, t.key, t.version())
 	if err != nil {
 		return err
 	}
+	sealed := sealedBuffers.Get().(*bytes.Buffer)
+	defer sealedBuffers.Put(sealed) // by then nobody reads it: Put waits for its reader
+	sealed.Reset()
+	sealed.Grow(int(seal.SealedSize(b.size)) + 1024)
+	sw, err := seal.NewWriter(sealed, t.ix.keys, seal.Options{Footer: true})
+	if err != nil {
+		return err
+	}
+	if _, err := io.CopyBuffer(sw, onlyReader{b}, make([]byte, min(b.size+1, seal.ChunkSize))); err != nil {
+		return err
+	}
+	p.finishRow(r, b)
 	return p.replace(ctx, t, at, r, nil, func(ctx context.Context) error {
 		r.Envelope = r.Generation
-		var sealed bytes.Buffer
-		sealed.Grow(int(seal.SealedSize(int64(len(plain)))) + 1024)
-		sw, err := seal.NewWriter(&sealed, t.ix.keys, seal.Options{Footer: true})
-		if err != nil {
-			return err
-		}
-		if _, err := sw.Write(plain); err != nil {
-			return err
-		}
 		sw.SetRecord(r.record(at))
 		if err := sw.Close(); err != nil {
 			return err
@@ -177,6 +172,12 @@ func (p *Proxy) putBytes(ctx context.Context, t *target, plain []byte, r *row) e
 		return err
 	})
 }
+
+// sealedBuffers hold objects on their way from putSmall to the upstream.
+var sealedBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// onlyReader hides the other methods of a body.
+type onlyReader struct{ io.Reader }
 
 // sealedBy takes what opens the object again into the row.
 func (r *row) sealedBy(w *seal.Writer, size int64) {

@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/md5" // an S3 store makes ETags of it; nothing rests on it
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
+	"hash/crc32"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -68,11 +72,42 @@ func (s *S3) putPart(ctx context.Context, name, id string, number int, body io.R
 	var done minio.ObjectPart
 	err = s.do(ctx, "part", func(error) bool { return src.seeker != nil }, func(ctx context.Context) error {
 		return src.send(func(r io.Reader) (err error) {
-			done, err = s.core.PutObjectPart(ctx, s.bucket, key, id, number, r, size, minio.PutObjectPartOptions{})
+			var opts minio.PutObjectPartOptions
+			if s.local && size > 0 {
+				summed := newSummedReader(r)
+				r, opts.Trailer, opts.DisableContentSha256 = summed, summed.trailer, true
+			}
+			done, err = s.core.PutObjectPart(ctx, s.bucket, key, id, number, r, size, opts)
 			return err
 		})
 	})
 	return unquote(done.ETag), err
+}
+
+// summedReader puts the CRC32C of what was read into a trailer.
+type summedReader struct {
+	r       io.Reader
+	sum     hash.Hash
+	trailer http.Header
+}
+
+func newSummedReader(r io.Reader) *summedReader {
+	s := &summedReader{r, crc32.New(castagnoli), make(http.Header, 1)}
+	s.tell() // its length is known from the start
+	return s
+}
+
+func (s *summedReader) tell() {
+	s.trailer.Set("X-Amz-Checksum-Crc32c", base64.StdEncoding.EncodeToString(s.sum.Sum(nil)))
+}
+
+func (s *summedReader) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.sum.Write(p[:n])
+	if err == io.EOF {
+		s.tell()
+	}
+	return n, err
 }
 
 // CompleteMultipart implements [Bucket].

@@ -30,7 +30,8 @@ type Bucket interface {
 	// are. The object becomes visible whole, or not at all; it is durable when
 	// Put returns nil. A body that ends early or late is an error, and nothing
 	// becomes visible. A body that is an [io.Seeker] may be read again from where
-	// it stood. After [ErrUnavailable] the object may or may not be there.
+	// it stood; none is read after Put has returned. After [ErrUnavailable] the
+	// object may or may not be there.
 	Put(ctx context.Context, name string, body io.Reader, size int64, o PutOptions) (Info, error)
 
 	// Get reads n bytes from offset off: n < 0 means to the end, off < 0 the last
