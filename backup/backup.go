@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"coffer/backup/pack"
 	"coffer/backup/report"
 	"coffer/backup/restore"
 	"coffer/backup/store"
@@ -67,36 +68,51 @@ type Config struct {
 var (
 	// ErrNotExist means that there is no such repository, snapshot or path.
 	ErrNotExist = store.ErrNotExist
+	// ErrNoSnapshot is the ErrNotExist of a snapshot.
+	ErrNoSnapshot error = noSnapshot{}
 	// ErrExists means that [Init] found a repository.
 	ErrExists = store.ErrExists
 	// ErrCorrupt means that an object upstream is not what was written; the
 	// error that wraps it names the object. Trying again does not help.
 	ErrCorrupt = store.ErrCorrupt
 	// ErrAmbiguous means that an abbreviated snapshot id fits several.
-	ErrAmbiguous = errors.New("backup: snapshot id is ambiguous")
+	ErrAmbiguous = errors.New("the id fits several snapshots")
 	// ErrVersion means that the repository was written by a newer coffer.
 	ErrVersion = store.ErrVersion
 )
 
+// noSnapshot is ErrNoSnapshot.
+type noSnapshot struct{}
+
+func (noSnapshot) Error() string { return "there is no such snapshot" }
+
+// Is makes it an ErrNotExist.
+func (noSnapshot) Is(target error) bool { return target == ErrNotExist }
+
 // Snapshot is the state of one source at one time.
 type Snapshot struct {
-	ID      string     `json:"id"`             // 32 hex digits; the first 8 usually suffice for Find
-	Time    time.Time  `json:"time"`           // when the run began
-	End     time.Time  `json:"end"`            // when its last pack was stored
-	Host    string     `json:"host"`           // where it was taken
-	User    string     `json:"user"`           // by whom
-	Source  string     `json:"source"`         // name of the source
-	Paths   []string   `json:"paths"`          // absolute; more than one: the tree has one branch a path
-	Tags    []string   `json:"tags,omitempty"` // sorted
-	Parent  string     `json:"parent"`         // the snapshot it was compared with, if any
-	Program string     `json:"program"`        // what wrote it
-	Stats   Statistics `json:"stats"`          //
-	Partial bool       `json:"partial"`        // some files could not be read or changed under the reader
+	ID      string     `json:"id"`               // 32 hex digits; the first 8 usually suffice for Find
+	Time    time.Time  `json:"time"`             // when the run began
+	End     time.Time  `json:"end"`              // when its last pack was stored
+	Host    string     `json:"host"`             // where it was taken
+	User    string     `json:"user"`             // by whom
+	Source  string     `json:"source"`           // name of the source
+	Paths   []string   `json:"paths"`            // absolute; more than one: the tree has one branch a path
+	Tags    []string   `json:"tags,omitempty"`   // sorted
+	Parent  string     `json:"parent"`           // the snapshot it was compared with, if any
+	Program string     `json:"program"`          // what wrote it
+	Stats   Statistics `json:"stats"`            //
+	Partial bool       `json:"partial"`          // some files could not be read or changed under the reader
+	Origin  string     `json:"origin,omitempty"` // of one that was brought from another repository: which it was there
 
 	root   tree.Entry        // the directory at the top
 	users  map[uint32]string // names of the owners seen
 	groups map[uint32]string //
 	writer writerRef         // who published it, and when in its chain
+
+	first      pack.Name // the name it had before its tags were changed
+	generation uint64    // how many times they were
+	replaced   []string  // ids of older generations that are still there
 }
 
 // BackupOptions says what to back up. Source and Paths are required.

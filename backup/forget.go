@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"coffer/backup/store"
 )
 
 // Keep says which snapshots of a group are kept: those that any of its rules
@@ -55,7 +53,9 @@ func (r *Repo) Forget(ctx context.Context, o ForgetOptions) (ForgetReport, error
 		return rep, fmt.Errorf("forgetting: %w", err)
 	}
 	if len(o.IDs) > 0 {
-		err = rep.byID(all, o.IDs)
+		if err = rep.byID(all, o.IDs); err != nil {
+			err = fmt.Errorf("forgetting: %w", err)
+		}
 	} else {
 		rep.byRules(all, &o)
 	}
@@ -68,8 +68,8 @@ func (r *Repo) Forget(ctx context.Context, o ForgetOptions) (ForgetReport, error
 		return rep, fmt.Errorf("forgetting: %w", err)
 	}
 	for _, s := range rep.Removed {
-		if err := r.bucket.Delete(ctx, store.SnapshotDir+s.ID); err != nil {
-			return rep, fmt.Errorf("forgetting snapshot %s: %w", s.ID[:8], err)
+		if err := r.removeSnapshots(ctx, append(s.replaced, s.ID)); err != nil {
+			return rep, fmt.Errorf("forgetting: %w", err)
 		}
 	}
 	return rep, nil
@@ -87,9 +87,9 @@ func (rep *ForgetReport) byID(all []*Snapshot, ids []string) error {
 		}
 		switch {
 		case n == 0:
-			return fmt.Errorf("forgetting snapshot %q: %w", id, ErrNotExist)
+			return fmt.Errorf("%q: %w", id, ErrNoSnapshot)
 		case n > 1:
-			return fmt.Errorf("forgetting snapshot %q: %w", id, ErrAmbiguous)
+			return fmt.Errorf("%q: %w", id, ErrAmbiguous)
 		}
 	}
 	for _, s := range all {

@@ -3,6 +3,7 @@ package backup
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,6 +43,9 @@ type snapshotDoc struct {
 	Groups  map[uint32]string `cbor:"15,keyasint,omitempty"`
 	Writer  [16]byte          `cbor:"16,keyasint"`
 	Seq     uint64            `cbor:"17,keyasint"`
+	First   []byte            `cbor:"18,keyasint,omitempty"` // its name before its tags were changed
+	Changes uint64            `cbor:"19,keyasint,omitempty"` // how many times they were
+	Origin  string            `cbor:"20,keyasint,omitempty"`
 }
 
 const snapshotVersion = 1
@@ -56,7 +60,10 @@ func statFields(s *Statistics) []*int64 {
 func (s *Snapshot) encode() ([]byte, error) {
 	d := snapshotDoc{Version: snapshotVersion, Time: s.Time.UTC(), End: s.End.UTC(), Host: utf8(s.Host), User: utf8(s.User),
 		Source: utf8(s.Source), Tags: s.Tags, Root: tree.One(&s.root), Program: s.Program, Partial: s.Partial,
-		Users: s.users, Groups: s.groups, Writer: s.writer.id, Seq: s.writer.seq}
+		Users: s.users, Groups: s.groups, Writer: s.writer.id, Seq: s.writer.seq, Origin: utf8(s.Origin), Changes: s.generation}
+	if s.generation > 0 {
+		d.First = s.first[:]
+	}
 	for _, p := range s.Paths {
 		d.Paths = append(d.Paths, []byte(p))
 	}
@@ -87,7 +94,13 @@ func decodeSnapshot(n pack.Name, b []byte) (*Snapshot, error) {
 	}
 	s := &Snapshot{ID: n.String(), Time: d.Time, End: d.End, Host: d.Host, User: d.User, Source: d.Source, Tags: d.Tags,
 		Program: d.Program, Partial: d.Partial, root: top[0], users: d.Users, groups: d.Groups,
-		writer: writerRef{d.Writer, d.Seq}}
+		writer: writerRef{d.Writer, d.Seq}, first: n, Origin: d.Origin}
+	if d.Changes > 0 {
+		if len(d.First) != len(n) || tagged(pack.Name(d.First), d.Changes) != n {
+			return nil, fmt.Errorf("name of a snapshot with other tags: %w", ErrCorrupt)
+		}
+		s.first, s.generation = pack.Name(d.First), d.Changes
+	}
 	for _, p := range d.Paths {
 		s.Paths = append(s.Paths, string(p))
 	}
@@ -104,7 +117,19 @@ func decodeSnapshot(n pack.Name, b []byte) (*Snapshot, error) {
 
 // Snapshots returns all snapshots, oldest first. One that cannot be read is an
 // error that names it; the others are returned beside the error.
-func (r *Repo) Snapshots(ctx context.Context) ([]*Snapshot, error) {
+func (r *Repo) Snapshots(ctx context.Context) (all []*Snapshot, err error) {
+	for range relists {
+		if all, err = r.listSnapshots(ctx); !errors.Is(err, ErrNotExist) {
+			break // else one was removed, or replaced, since it was listed
+		}
+	}
+	return all, err
+}
+
+// relists is how often snapshots are listed when one is listed and not there.
+const relists = 4
+
+func (r *Repo) listSnapshots(ctx context.Context) ([]*Snapshot, error) {
 	names, err := r.st.ListNames(ctx, store.SnapshotDir)
 	if err != nil {
 		return nil, err
@@ -120,7 +145,7 @@ func (r *Repo) Snapshots(ctx context.Context) ([]*Snapshot, error) {
 		})
 	}
 	g.Wait()
-	found = slices.DeleteFunc(found, func(s *Snapshot) bool { return s == nil })
+	found = hideReplaced(slices.DeleteFunc(found, func(s *Snapshot) bool { return s == nil }))
 	slices.SortFunc(found, func(a, b *Snapshot) int {
 		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID))
 	})
@@ -181,7 +206,7 @@ func (r *Repo) Find(ctx context.Context, id, source string) (*Snapshot, error) {
 		case id == "latest" || id == "":
 			found = s
 		case strings.HasPrefix(s.ID, id) && found != nil:
-			return nil, fmt.Errorf("snapshot %q: %w", id, ErrAmbiguous)
+			return nil, fmt.Errorf("%q: %w", id, ErrAmbiguous)
 		case strings.HasPrefix(s.ID, id):
 			found = s
 		}
@@ -190,7 +215,7 @@ func (r *Repo) Find(ctx context.Context, id, source string) (*Snapshot, error) {
 		return nil, err
 	}
 	if found == nil {
-		return nil, fmt.Errorf("snapshot %q: %w", id, ErrNotExist)
+		return nil, fmt.Errorf("%q: %w", id, ErrNoSnapshot)
 	}
 	return found, nil
 }
@@ -198,7 +223,12 @@ func (r *Repo) Find(ctx context.Context, id, source string) (*Snapshot, error) {
 // publishSnapshot writes s and gives it its ID: from then on it is acknowledged.
 func (r *Repo) publishSnapshot(ctx context.Context, s *Snapshot) error {
 	n := store.NewName()
-	s.ID = n.String()
+	s.ID, s.first = n.String(), n
+	return r.putSnapshot(ctx, n, s)
+}
+
+// putSnapshot writes s under a name; upstream.ErrExists if there is one.
+func (r *Repo) putSnapshot(ctx context.Context, n pack.Name, s *Snapshot) error {
 	b, err := s.encode()
 	if err != nil {
 		return err

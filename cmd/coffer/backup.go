@@ -17,13 +17,33 @@ import (
 )
 
 func (a *app) backupCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "backup [SOURCE]...",
-		Short: "Back up now: all sources, or those named",
-		Long: "backup has the running daemon back up, or does it itself when none runs. A source that did not change\n" +
-			"makes no new snapshot. Exit status 3: saved, but for some files that could not be read.",
-		RunE: func(cmd *cobra.Command, args []string) error { return a.backup(cmd.Context(), args) },
+	var s streamFlags
+	cmd := &cobra.Command{
+		Use:   "backup [SOURCE]... | --stdin | --stdin-from-command -- COMMAND [ARGUMENT]...",
+		Short: "Back up now: all sources, those named, or what a program writes",
+		Long: "backup has the running daemon back up, or does it itself when none runs or tags are given. A source that\n" +
+			"did not change makes no new snapshot, unless with --tag. Exit status 3: saved, but for some files that\n" +
+			"could not be read.\n\n" +
+			"With --stdin it saves standard input instead, as one file, and with --stdin-from-command what a command\n" +
+			"writes. A command that fails makes no snapshot, so prefer it to a pipe, whose end looks like success.",
+		Example: "  coffer backup\n  coffer backup docs --tag before-upgrade\n" +
+			"  coffer backup --stdin-from-command --stdin-name db.sql -- pg_dump db",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.check(args); err != nil {
+				return err
+			}
+			if s.stdin || s.fromCommand {
+				return a.backupStream(cmd.Context(), &s, args)
+			}
+			return a.backup(cmd.Context(), args, s.tags)
+		},
 	}
+	f := cmd.Flags()
+	f.BoolVar(&s.stdin, "stdin", false, "save standard input")
+	f.BoolVar(&s.fromCommand, "stdin-from-command", false, "save what the command that follows -- writes")
+	f.StringVar(&s.name, "stdin-name", "", "name of the file in the snapshot, and of the source")
+	f.StringArrayVar(&s.tags, "tag", nil, "word to find the snapshot by; several flags for several")
+	return cmd
 }
 
 // saved is the outcome of one source.
@@ -35,7 +55,7 @@ type saved struct {
 	Report   *backup.Report `json:"report,omitempty"`
 }
 
-func (a *app) backup(ctx context.Context, names []string) error {
+func (a *app) backup(ctx context.Context, names, tags []string) error {
 	u, err := a.load()
 	if err != nil {
 		return err
@@ -44,9 +64,12 @@ func (a *app) backup(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	results, err := a.backupByDaemon(ctx, u, names)
+	var results []saved
+	if err = daemon.ErrNotRunning; len(tags) == 0 {
+		results, err = a.backupByDaemon(ctx, u, names)
+	}
 	if errors.Is(err, daemon.ErrNotRunning) {
-		results, err = a.backupHere(ctx, u, sources)
+		results, err = a.backupHere(ctx, u, sources, tags)
 	}
 	if err != nil {
 		return err
@@ -110,7 +133,7 @@ func (a *app) backupByDaemon(ctx context.Context, u *config.User, names []string
 }
 
 // backupHere does it in this process.
-func (a *app) backupHere(ctx context.Context, u *config.User, sources []config.Source) ([]saved, error) {
+func (a *app) backupHere(ctx context.Context, u *config.User, sources []config.Source, tags []string) ([]saved, error) {
 	_, repo, err := a.openRepo(ctx)
 	if err != nil {
 		return nil, err
@@ -120,6 +143,7 @@ func (a *app) backupHere(ctx context.Context, u *config.User, sources []config.S
 		began := time.Now()
 		m := a.meter(s.Name)
 		o := backupOptions(u, s)
+		o.Tags, o.SkipUnchanged = append(o.Tags, tags...), len(tags) == 0
 		o.Progress = m.update
 		snap, report, err := repo.Backup(ctx, o)
 		m.stop()
@@ -179,8 +203,8 @@ func (a *app) reportBackups(results []saved) error {
 func (a *app) printSaved(r saved) error {
 	line := fmt.Sprintf("%s: snapshot %.8s", r.Source, r.Snapshot)
 	if p := r.Report; p != nil {
-		line += fmt.Sprintf(", %d files, %s; %d new, %d changed, %s uploaded in %v",
-			p.Files, size(p.Bytes), p.New, p.Changed, size(p.Uploaded), r.Took.Round(100*time.Millisecond))
+		line += fmt.Sprintf(", %s, %s; %d new, %d changed, %s uploaded in %v",
+			count(p.Files, "file"), size(p.Bytes), p.New, p.Changed, size(p.Uploaded), r.Took.Round(100*time.Millisecond))
 	}
 	_, err := fmt.Fprintln(a.out, line)
 	return err

@@ -104,7 +104,7 @@ const maxTouches = 20
 
 func (a *app) printCheck(r backup.CheckReport) error {
 	for _, p := range r.Problems {
-		a.warn("error", p.Object, p.Err)
+		a.warn("error", p.Object, strings.TrimPrefix(p.Err, "reading "+p.Object+": "))
 		for i, t := range p.Touches {
 			if i == maxTouches {
 				a.say("    ... and %d more", len(p.Touches)-i)
@@ -116,15 +116,15 @@ func (a *app) printCheck(r backup.CheckReport) error {
 	for _, w := range r.Rollbacks {
 		a.say("coffer: error: the history that machine %s has published has shrunk: somebody put an old state of the store back", printable(w))
 	}
-	line := fmt.Sprintf("%d snapshots, %d packs, %d chunks", r.Snapshots, r.Packs, r.Chunks)
+	line := fmt.Sprintf("%s, %s, %s", count(r.Snapshots, "snapshot"), count(r.Packs, "pack"), count(r.Chunks, "chunk"))
 	if r.Bytes > 0 {
 		line += ", " + size(r.Bytes) + " read"
 	}
 	if r.Unused > 0 {
-		line += fmt.Sprintf("; %d packs are of runs that were interrupted", r.Unused)
+		line += fmt.Sprintf("; left by runs that were interrupted: %s", count(r.Unused, "pack"))
 	}
 	if n := len(r.Problems) + len(r.Rollbacks); n > 0 {
-		line += fmt.Sprintf(": %d problems", n)
+		line += ": " + count(n, "problem")
 	} else {
 		line += ": no problem"
 	}

@@ -187,7 +187,7 @@ func (p *patient) secrets(u *config.User) {
 		good++
 	}
 	if bad == 0 {
-		p.ok("secrets", "%d files and folders are closed to others", good)
+		p.ok("secrets", "nobody else may read what must stay secret: %s", count(good, "path"))
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -64,7 +65,7 @@ func (a *app) copy(ctx context.Context, w *where) error {
 	if a.json {
 		return a.printJSON(r)
 	}
-	_, err = fmt.Fprintf(a.out, "%d objects copied, %s; %d were there\n", r.Objects, size(r.Bytes), r.Present)
+	_, err = fmt.Fprintf(a.out, "copied: %s, %s; there already: %d\n", count(r.Objects, "object"), size(r.Bytes), r.Present)
 	return err
 }
 
@@ -92,9 +93,9 @@ func (a *app) repair(ctx context.Context) error {
 		err = a.printJSON(r)
 	} else {
 		for _, p := range r.Lost {
-			a.warn("error", p.Object, p.Err)
+			a.warn("error", p.Object, strings.TrimPrefix(p.Err, "reading "+p.Object+": "))
 		}
-		_, err = fmt.Fprintf(a.out, "%d damaged index objects replaced, %d packs described anew, %d packs cannot be read\n", len(r.Indexes), r.Packs, len(r.Lost))
+		_, err = fmt.Fprintf(a.out, "damaged index objects replaced: %d; packs described anew: %d; packs that cannot be read: %d\n", len(r.Indexes), r.Packs, len(r.Lost))
 	}
 	if err == nil && len(r.Lost) > 0 {
 		err = hint(errProblems, `"coffer check --read-data" says which files are touched`)

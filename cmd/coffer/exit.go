@@ -93,6 +93,7 @@ var statuses = []struct {
 	{seal.ErrCorrupt, exitCorrupt, "the storage lost or changed bytes"},
 	{backup.ErrCorrupt, exitCorrupt, "the storage lost or changed bytes"},
 	{backup.ErrVersion, exitFailed, "use a newer coffer"},
+	{backup.ErrNoSnapshot, exitFailed, `"coffer snapshots" lists them`},
 	{backup.ErrAmbiguous, exitUsage, `give more of the id: "coffer snapshots" lists them`},
 	{upstream.ErrDamaged, exitCorrupt, "the storage lost or changed bytes"},
 	{upstream.ErrUnavailable, exitTemporary, "try again; nothing is lost"},

@@ -59,7 +59,7 @@ func (a *app) find(ctx context.Context, pattern, snapshot, source, host string) 
 		})
 	}
 	if err == nil && n == 0 {
-		a.say("Nothing of that name in %d snapshots.", len(in))
+		a.say("Nothing of that name in %s.", count(len(in), "snapshot"))
 	}
 	return errors.Join(err, unreadable)
 }
@@ -151,7 +151,7 @@ func (a *app) stats(ctx context.Context) error {
 	if s.Stored > 0 && s.Logical > 0 {
 		ratio = fmt.Sprintf(", %.1f %% of all", 100*float64(s.Stored)/float64(s.Logical))
 	}
-	_, err = fmt.Fprintf(a.out, "%d snapshots with files of %s in all\n%s after what is there twice: %d chunks\n%s stored%s: %d packs, %d index objects\n",
-		s.Snapshots, size(s.Logical), size(s.Plain), s.Chunks, size(s.Stored), ratio, s.Packs, s.Indexes)
+	_, err = fmt.Fprintf(a.out, "%s with files of %s in all\n%s without what is there twice: %s\n%s stored%s: %s, %s\n",
+		count(s.Snapshots, "snapshot"), size(s.Logical), size(s.Plain), count(s.Chunks, "chunk"), size(s.Stored), ratio, count(s.Packs, "pack"), count(s.Indexes, "index object"))
 	return err
 }

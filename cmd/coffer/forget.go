@@ -123,8 +123,16 @@ func (a *app) printForget(r backup.ForgetReport, dry bool) error {
 	for _, s := range r.Removed {
 		fmt.Fprintf(a.out, "remove  %.8s  %s  %s  %s\n", s.ID, s.Time.Local().Format(time.DateTime), printable(s.Host), printable(s.Source))
 	}
-	_, err := fmt.Fprintf(a.out, "%d snapshots %s, %d stay\n", len(r.Removed), verb, len(r.Kept))
+	_, err := fmt.Fprintf(a.out, "%s %s, %s\n", count(len(r.Removed), "snapshot"), verb, stay(len(r.Kept)))
 	return err
+}
+
+// stay says how many are kept.
+func stay(n int) string {
+	if n == 1 {
+		return "1 stays"
+	}
+	return fmt.Sprintf("%d stay", n)
 }
 
 func (a *app) pruneCommand() *cobra.Command {
@@ -168,8 +176,9 @@ func (a *app) runPrune(ctx context.Context, repo *backup.Repo, o backup.PruneOpt
 	if o.DryRun {
 		did, will = "would be ", "would be"
 	}
-	_, err = fmt.Fprintf(a.out, "%d packs, %s, %sremoved now; %d packs, %s, %s removed after the grace time\n"+
-		"%d packs %swritten again without what is not needed: %s to upload; %d packs stay\n",
-		r.Removed, size(r.RemovedBytes), did, r.Marked, size(r.MarkedBytes), will, r.Rewritten, did, size(r.Uploaded), r.Kept)
+	_, err = fmt.Fprintf(a.out, "%s, %s, %sremoved now; %s, %s, %s removed after the grace time\n"+
+		"%s %swritten again without what is not needed: %s to upload; %s\n",
+		count(r.Removed, "pack"), size(r.RemovedBytes), did, count(r.Marked, "pack"), size(r.MarkedBytes), will,
+		count(r.Rewritten, "pack"), did, size(r.Uploaded), stay(r.Kept))
 	return err
 }

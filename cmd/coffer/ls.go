@@ -48,8 +48,8 @@ func findSnapshot(ctx context.Context, repo *backup.Repo, arg, source string) (*
 		id = "latest"
 	}
 	snap, err := repo.Find(ctx, id, source)
-	if errors.Is(err, backup.ErrNotExist) {
-		return nil, "", hint(fmt.Errorf("snapshot %q: %w", id, err), `"coffer snapshots" lists them`)
+	if errors.Is(err, backup.ErrNoSnapshot) && source != "" {
+		err = fmt.Errorf("%w of source %q", err, source)
 	}
 	return snap, path, err
 }

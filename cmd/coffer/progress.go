@@ -65,9 +65,9 @@ func (m *meter) line() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.state
-	s := fmt.Sprintf("%s, %d files", p.Phase, p.Files)
+	s := p.Phase + ", " + count(p.Files, "file")
 	if p.Counted {
-		s += fmt.Sprintf(" of %d", p.AllFiles)
+		s = fmt.Sprintf("%s, %d of %s", p.Phase, p.Files, count(p.AllFiles, "file"))
 	}
 	s += ", " + size(p.Bytes)
 	if p.Counted {

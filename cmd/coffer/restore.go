@@ -83,8 +83,8 @@ func (a *app) runRestore(ctx context.Context, repo *backup.Repo, o backup.Restor
 		err = a.printJSON(restored{o.Snapshot.ID, o.To, report})
 	} else {
 		a.fileErrors(report)
-		_, err = fmt.Fprintf(a.out, "restored snapshot %.8s of %s to %s: %d files, %s in %v\n", o.Snapshot.ID,
-			o.Snapshot.Time.Local().Format(time.DateTime), printable(o.To), report.Files, size(report.Bytes), report.Took.Round(100*time.Millisecond))
+		_, err = fmt.Fprintf(a.out, "restored snapshot %.8s of %s to %s: %s, %s in %v\n", o.Snapshot.ID,
+			o.Snapshot.Time.Local().Format(time.DateTime), printable(o.To), count(report.Files, "file"), size(report.Bytes), report.Took.Round(100*time.Millisecond))
 	}
 	if err != nil {
 		return err

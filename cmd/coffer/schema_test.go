@@ -34,7 +34,7 @@ var answers = map[string]any{
 	"pause": daemon.Status{}, "prune": backup.PruneReport{}, "recover": recovered{}, "recovery sheet": sheetMade{}, "recovery verify": digitsVerified{},
 	"repair": backup.RepairReport{}, "restore": restored{}, "resume": daemon.Status{}, "s3 env": s3Access{}, "s3 key add": s3KeyAdded{},
 	"s3 key list": []s3Key{}, "setup": setUp{}, "snapshots": []*backup.Snapshot{}, "source list": []sourcePath{}, "stats": backup.Stats{},
-	"status": status{}, "target list": []target{}, "target test": []tested{}, "version": versionShown{}, "web": pageLink{},
+	"status": status{}, "tag": []backup.Tagged{}, "target list": []target{}, "target test": []tested{}, "version": versionShown{}, "web": pageLink{},
 	"error": failure{},
 }
 

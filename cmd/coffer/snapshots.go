@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,18 +15,25 @@ import (
 
 func (a *app) snapshotsCommand() *cobra.Command {
 	var source, host string
+	var tags []string
 	cmd := &cobra.Command{
 		Use:   "snapshots",
 		Short: "List the snapshots, oldest first",
-		Args:  atMost(0, "snapshots takes flags only"),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return a.snapshots(cmd.Context(), source, host) },
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return hint(usagef("unexpected argument %q: snapshots takes flags only", args[0]), fmt.Sprintf("of one source: --source %s; what is in a snapshot: \"coffer ls %s\"", args[0], args[0]))
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.snapshots(cmd.Context(), source, host, tags) },
 	}
 	cmd.Flags().StringVar(&source, "source", "", "only those of this source")
 	cmd.Flags().StringVar(&host, "host", "", "only those of this machine")
+	cmd.Flags().StringArrayVar(&tags, "tag", nil, "only those with this tag; with several flags, with all of them")
 	return cmd
 }
 
-func (a *app) snapshots(ctx context.Context, source, host string) error {
+func (a *app) snapshots(ctx context.Context, source, host string, tags []string) error {
 	_, repo, err := a.openRepo(ctx)
 	if err != nil {
 		return err
@@ -33,14 +41,14 @@ func (a *app) snapshots(ctx context.Context, source, host string) error {
 	all, unreadable := repo.Snapshots(ctx) // those that can be read are listed whatever is wrong with others
 	list := []*backup.Snapshot{}
 	for _, s := range all {
-		if (source == "" || s.Source == source) && (host == "" || s.Host == host) {
+		if (source == "" || s.Source == source) && (host == "" || s.Host == host) && hasTags(s, tags) {
 			list = append(list, s)
 		}
 	}
 	if a.json {
 		err = a.printJSON(list)
 	} else {
-		err = a.printSnapshots(list)
+		err = a.printSnapshots(list, len(all) > 0)
 	}
 	if err != nil {
 		return err
@@ -48,7 +56,16 @@ func (a *app) snapshots(ctx context.Context, source, host string) error {
 	return unreadable
 }
 
-func (a *app) printSnapshots(list []*backup.Snapshot) error {
+// hasTags says whether s has all of the tags.
+func hasTags(s *backup.Snapshot, tags []string) bool {
+	return !slices.ContainsFunc(tags, func(t string) bool { return !slices.Contains(s.Tags, t) })
+}
+
+func (a *app) printSnapshots(list []*backup.Snapshot, filtered bool) error {
+	if len(list) == 0 && filtered {
+		a.say("No such snapshot.")
+		return nil
+	}
 	if len(list) == 0 {
 		a.say("No snapshots yet.")
 		return nil

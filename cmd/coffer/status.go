@@ -209,7 +209,7 @@ func describeSource(s daemon.SourceStatus, now time.Time) string {
 		out += fmt.Sprintf(", saved %s ago", now.Sub(s.LastSaved).Round(time.Second))
 	}
 	if s.Unreadable > 0 {
-		out += fmt.Sprintf(", %d files could not be read", s.Unreadable)
+		out += fmt.Sprintf(", could not be read: %s", count(s.Unreadable, "file"))
 	}
 	if s.LastError != "" {
 		out += ", last error: " + s.LastError

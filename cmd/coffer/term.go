@@ -147,6 +147,14 @@ func (a *app) wait(ctx context.Context, read func() (string, error)) (string, er
 	}
 }
 
+// count prints a number of things for people.
+func count[N int | int64](n N, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
+
 // size prints bytes for people.
 func size(n int64) string {
 	const units = "kMGTPE"

@@ -318,7 +318,7 @@ func TestMeter(t *testing.T) {
 	m.last = m.last.Add(-lineEvery)
 	m.update(backup.Progress{Phase: "store", Files: 5, AllFiles: 10, Bytes: 500, AllBytes: 1000, Counted: true, Started: time.Now().Add(-time.Minute)})
 	m.stop()
-	if got := errs.String(); !strings.Contains(got, "coffer: docs: store, 5 files of 10, 500 B of 1.0 kB, about 1m0s left") {
+	if got := errs.String(); !strings.Contains(got, "coffer: docs: store, 5 of 10 files, 500 B of 1.0 kB, about 1m0s left") {
 		t.Errorf("got %q", got)
 	}
 	a.json = true
