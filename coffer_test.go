@@ -42,10 +42,12 @@ var mayImport = map[string][]string{
 	"backup/tree":      {"backup/chunk"},
 	"proxy":            {"seal", "upstream"},
 	"daemon":           {"backup"},
+	"daemon/notify":    {"daemon"},
+	"daemon/power":     {},
 	"daemon/upkeep":    {"backup", "daemon"},
 	"daemon/web":       {"backup", "daemon"},
 	"cmd/coffer":       {".", "backup", "daemon", "keyring", "seal", "upstream", "vault"},
-	"cmd/cofferd":      {".", "backup", "daemon", "daemon/upkeep", "daemon/web", "keyring", "proxy", "seal", "upstream"},
+	"cmd/cofferd":      {".", "backup", "daemon", "daemon/notify", "daemon/power", "daemon/upkeep", "daemon/web", "keyring", "proxy", "seal", "upstream"},
 	"cmd/coffer-vault": {".", "hsm", "raftstore", "vault"},
 }
 
@@ -53,6 +55,8 @@ var mayImport = map[string][]string{
 // opens the folder.
 var homes = map[string][]string{
 	"github.com/minio/minio-go":         {"upstream"},
+	"github.com/godbus":                 {"daemon/notify", "daemon/power"},
+	"github.com/wneessen/go-mail":       {"daemon/notify"},
 	"github.com/fsnotify":               {"daemon"},
 	"github.com/hashicorp/":             {"raftstore"},
 	"github.com/cockroachdb/pebble":     {"raftstore", "daemon", "proxy"},

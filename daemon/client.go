@@ -131,6 +131,22 @@ func (c *Client) ReloadConfig(ctx context.Context) (Configured, error) {
 	return now, nil
 }
 
+// TestNotify is [Daemon.TestNotify].
+func (c *Client) TestNotify(ctx context.Context) ([]Delivery, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*answerTimeout)
+	defer cancel()
+	resp, err := do(ctx, c.http, http.MethodPost, "notify", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var all []Delivery
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&all); err != nil {
+		return nil, fmt.Errorf("reading the daemon's answer: %w", err)
+	}
+	return all, nil
+}
+
 // LoginURL asks for a link that opens the local page, once and within minutes.
 // ErrNoPage, ErrNotRunning.
 func (c *Client) LoginURL(ctx context.Context) (string, error) {

@@ -30,6 +30,7 @@ import (
 //	POST /v1/lock                      Status
 //	POST /v1/task    {"task":"check"}   TaskStatus, once it has ended; 200 also when it failed
 //	POST /v1/reload                    Configured: the file was read again
+//	POST /v1/notify                    list of Delivery: a test was sent
 //	POST /v1/login                     {"url":"..."}: opens the local page, once
 //	GET  /livez, /readyz               200, or 503 with the reason
 //
@@ -116,6 +117,7 @@ func (d *Daemon) handler(stop <-chan struct{}) http.Handler {
 	})
 	mux.HandleFunc("POST /v1/task", func(w http.ResponseWriter, r *http.Request) { d.controlTask(w, r, stop) })
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) { d.controlReload(w) })
+	mux.HandleFunc("POST /v1/notify", d.controlNotify)
 	mux.HandleFunc("POST /v1/login", d.controlLogin)
 	mux.HandleFunc("GET /livez", health(d.Alive))
 	mux.HandleFunc("GET /readyz", health(d.Ready))

@@ -47,3 +47,8 @@ func (d *Daemon) controlReload(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(now) // a client that left needs no answer
 }
+
+func (d *Daemon) controlNotify(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(d.TestNotify(r.Context())) // a client that left needs no answer
+}

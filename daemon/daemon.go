@@ -29,6 +29,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,6 +37,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"coffer/backup"
+	"coffer/internal/calendar"
 	"coffer/internal/telemetry"
 )
 
@@ -80,6 +82,10 @@ type Source struct {
 	Quiet         time.Duration // back up when nothing changed for so long
 	MaxWait       time.Duration // but no later than this after the first change
 	Scan          time.Duration // full scan this often, give or take a tenth
+
+	Schedule       calendar.Schedule // if there is one, only then; changes and Scan begin nothing
+	Overdue        time.Duration     // a problem when nothing was saved for so long; 0: never
+	AllowUnmounted bool              // also when it is empty, or no mount point any more, and was not so before
 }
 
 // Config is what a daemon needs.
@@ -103,6 +109,12 @@ type Config struct {
 	// Hold says why nothing begins by itself for now, as "on battery"; "": nothing
 	// is in the way. It is asked often and returns at once; nil: never.
 	Hold func() string
+
+	Notify  func(Notice) // hears of problems that begin, last and end; it returns at once. nil: nobody
+	Notices Notices      // when it does
+
+	// TestNotify sends a test to everybody who would be told; nil: nobody would.
+	TestNotify func(context.Context) []Delivery
 
 	Reload func() Configured // reads the configuration again; nil: it is fixed
 
@@ -129,6 +141,7 @@ type Daemon struct {
 	clocks  func() reading
 	upkeep  *upkeep
 	started time.Time
+	woke    atomic.Pointer[time.Time] // when the machine last did; nil: not since the start
 	reloads chan []Source
 	pulse   *telemetry.Pulse
 
@@ -225,6 +238,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { return d.watchSleep(ctx) })
 	g.Go(func() error { return d.supervise(ctx, fresh) })
 	g.Go(func() error { return d.upkeep.run(ctx) })
+	g.Go(func() error { return d.watchProblems(ctx) })
 	return g.Wait()
 }
 
@@ -239,13 +253,17 @@ func (d *Daemon) Ready() error {
 	return nil
 }
 
-// Reload replaces the sources and the tasks. Those that are the same go on
-// undisturbed; a backup of a source that changed or is gone stops, a task does not.
-func (d *Daemon) Reload(sources []Source, tasks []Task) error {
+// Reload replaces the sources, the tasks and when problems are told. Those that
+// are the same go on undisturbed; a backup of a source that changed or is gone
+// stops, a task does not.
+func (d *Daemon) Reload(sources []Source, tasks []Task, notices Notices) error {
 	if err := errors.Join(checkSources(sources), checkTasks(tasks)); err != nil {
 		return err
 	}
 	d.upkeep.reload(tasks)
+	d.mu.Lock()
+	d.c.Notices = notices
+	d.mu.Unlock()
 	select {
 	case <-d.reloads: // one that was not begun is out of date
 	default:

@@ -577,10 +577,10 @@ func TestReload(t *testing.T) {
 			asked <- last
 		}()
 		synctest.Wait()
-		if err := b.Reload([]Source{{Name: "bad"}}, nil); err == nil {
+		if err := b.Reload([]Source{{Name: "bad"}}, nil, Notices{}); err == nil {
 			t.Error("a source without a path was taken")
 		}
-		if err := b.Reload([]Source{testSource("new", "/new"), testSource("docs", "/docs")}, nil); err != nil {
+		if err := b.Reload([]Source{testSource("new", "/new"), testSource("docs", "/docs")}, nil, Notices{}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

@@ -30,6 +30,7 @@ const (
 	TaskFailed  Kind = "task-failed"  // Error, and in Hint what to do
 	TaskStopped Kind = "task-stopped" // as a backup stops; it is still due
 	Reloaded    Kind = "reloaded"     // the configuration was read again, or has a fault: Error
+	ProblemNews Kind = "problem"      // Result: "problem" (it began), "reminder" or "solved"; Error says which
 	Done        Kind = "done"         // ends the answer to a request to back up
 	Lost        Kind = "lost"         // the subscriber was too slow for Missed events
 )

@@ -27,6 +27,12 @@ type record struct {
 	Failures     int       `json:"failures,omitempty"`   // in a row
 	LastError    string    `json:"last_error,omitempty"`
 	RetryAt      time.Time `json:"retry_at,omitzero"` // not before, after failures
+
+	Since   time.Time `json:"since,omitzero"`    // when the source was first seen
+	Hint    string    `json:"hint,omitempty"`    // of LastError
+	Lasting bool      `json:"lasting,omitempty"` // LastError does not pass by itself
+	Mounted bool      `json:"mounted,omitempty"` // at the last success it was a mount point
+	Filled  bool      `json:"filled,omitempty"`  // and not empty
 }
 
 // contents is the file: small, and replaced whole at each change of state (not
@@ -38,6 +44,8 @@ type contents struct {
 
 	Clock reading               `json:"clock,omitzero"` // when the file was written
 	Tasks map[string]taskRecord `json:"tasks,omitempty"`
+
+	Problems map[string]known `json:"problems,omitempty"`
 }
 
 // journal is the state that survives. What it loses costs a scan, no file.
@@ -52,7 +60,7 @@ type journal struct {
 }
 
 func newJournal(file string, log *zap.Logger) *journal {
-	return &journal{file: file, log: log, c: contents{Version: 1, Sources: make(map[string]record)}}
+	return &journal{file: file, log: log, c: contents{Version: 1, Sources: make(map[string]record), Problems: make(map[string]known)}}
 }
 
 // load reads the file. One that cannot be read is as good as none: every source
@@ -70,6 +78,7 @@ func (j *journal) load() {
 	}
 	j.c.Pause, j.c.Clock, j.c.Tasks = c.Pause, c.Clock, c.Tasks
 	maps.Copy(j.c.Sources, c.Sources)
+	maps.Copy(j.c.Problems, c.Problems)
 }
 
 func readJournal(file string) (contents, error) {

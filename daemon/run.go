@@ -80,8 +80,13 @@ func (s *source) end(run context.Context, b before, snapshot *backup.Snapshot, r
 		s.restore(b)
 		s.record.Failures++
 		s.record.LastError = err.Error()
+		s.record.Hint, s.record.Lasting = "", false
+		var trouble *Trouble
+		if errors.As(err, &trouble) {
+			s.record.Hint, s.record.Lasting = trouble.Hint, trouble.Lasting
+		}
 		s.record.RetryAt = now.Add(backoff(s.record.Failures))
-		e.Kind, e.Error, e.Until = Failed, err.Error(), s.record.RetryAt
+		e.Kind, e.Error, e.Hint, e.Until = Failed, err.Error(), s.record.Hint, s.record.RetryAt
 	}
 	r := s.record
 	s.d.metrics.ran(s.c.Name, e)
@@ -104,6 +109,7 @@ func (s *source) saved(now time.Time, snapshot *backup.Snapshot, report backup.R
 	s.record.LastSaved, s.record.Snapshot = now, snapshot.ID
 	s.record.Unreadable = len(report.Failed)
 	s.record.Failures, s.record.LastError, s.record.RetryAt = 0, "", time.Time{}
+	s.record.Hint, s.record.Lasting = "", false
 	if at := now.Add(jitter(s.c.Scan, 10)); at.Before(s.scanAt) {
 		s.scanAt = at
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,13 @@ import (
 	"coffer/backup"
 )
 
+// scheduleJitter is how much later than scheduled a backup may begin.
+const scheduleJitter = 5 * time.Minute
+
+// wallCheck is how often a schedule is compared with the clock on the wall, which
+// may be set, and goes on while timers stand still.
+const wallCheck = time.Minute
+
 // never is further away than any timer.
 const never = 365 * 24 * time.Hour
 
@@ -21,6 +29,7 @@ type source struct {
 	d      *Daemon
 	c      Source
 	ignore ignore
+	offset time.Duration // after the times of the schedule, so that many machines do not come together
 	wake   chan struct{} // holds one: something that decides when to run has changed
 
 	// mu is held for moments. The watcher notes changes under it, also while a
@@ -38,7 +47,7 @@ type source struct {
 }
 
 func newSource(d *Daemon, c Source) *source {
-	s := &source{d: d, c: c, wake: make(chan struct{}, 1)}
+	s := &source{d: d, c: c, wake: make(chan struct{}, 1), offset: rand.N(scheduleJitter)}
 	for _, p := range d.c.Private {
 		if rel, ok := below(c.Path, p); ok {
 			s.ignore.paths = append(s.ignore.paths, rel)
@@ -60,8 +69,13 @@ func (s *source) load() {
 	defer s.mu.Unlock()
 	s.record = s.d.journal.get(s.c.Name)
 	s.scanAt = now
-	if s.record.PendingSince.After(now) { // the clock was set back
-		s.record.PendingSince = now
+	if s.record.Since.IsZero() {
+		s.record.Since = now
+	}
+	for _, t := range []*time.Time{&s.record.PendingSince, &s.record.LastSaved, &s.record.Since} {
+		if t.After(now) { // the clock was set back
+			*t = now.Round(0)
+		}
 	}
 	s.first, s.last = s.record.PendingSince, s.record.PendingSince
 	if soon := now.Add(firstRetry); s.record.RetryAt.After(soon) {
@@ -97,6 +111,9 @@ func (s *source) run(ctx context.Context) {
 			s.backup(ctx)
 		}
 		wait, _ := s.due(time.Now())
+		if s.c.Schedule != nil {
+			wait = min(wait, wallCheck)
+		}
 		timer.Reset(max(wait, 0))
 	}
 }
@@ -114,7 +131,10 @@ func (s *source) due(now time.Time) (wait time.Duration, reason string) {
 		return never, "locked"
 	}
 	at, reason := s.scanAt, "scan"
-	if !s.first.IsZero() {
+	switch {
+	case s.c.Schedule != nil:
+		at, reason = s.scheduled(now), "schedule"
+	case !s.first.IsZero():
 		quiet, limit := s.last.Add(s.c.Quiet), s.first.Add(s.c.MaxWait)
 		if limit.Before(quiet) {
 			quiet = limit
@@ -254,15 +274,6 @@ func (s *source) backup(ctx context.Context) {
 	for _, done := range asked {
 		done <- e
 	}
-}
-
-// save opens the repository and has the source saved.
-func (s *source) save(ctx context.Context) (*backup.Snapshot, backup.Report, error) {
-	repo, err := s.d.c.Open(ctx)
-	if err != nil {
-		return nil, backup.Report{}, err
-	}
-	return repo.Backup(ctx, s.options())
 }
 
 // below says where inside dir path lies; false when it does not, or is dir.

@@ -23,6 +23,7 @@ type Status struct {
 	Config      Configured     `json:"config"`
 	Sources     []SourceStatus `json:"sources"`
 	Tasks       []TaskStatus   `json:"tasks"`
+	Problems    []Problem      `json:"problems"`
 }
 
 // SourceStatus is the state of one source.
@@ -35,13 +36,15 @@ type SourceStatus struct {
 	State        string           `json:"state"`
 	PendingSince time.Time        `json:"pending_since,omitzero"` // oldest change that is not upstream
 	Next         time.Time        `json:"next,omitzero"`          // when the next backup begins by itself
-	Reason       string           `json:"reason,omitempty"`       // of Next: "scan", "change", "retry", "asked"
+	Reason       string           `json:"reason,omitempty"`       // of Next: "scan", "change", "schedule", "retry", "asked"
 	LastAttempt  time.Time        `json:"last_attempt,omitzero"`
 	LastSaved    time.Time        `json:"last_saved,omitzero"`
 	Snapshot     string           `json:"snapshot,omitempty"` // of LastSaved
 	Unreadable   int              `json:"unreadable"`         // files that it could not read
 	Failures     int              `json:"failures"`           // in a row since
 	LastError    string           `json:"last_error,omitempty"`
+	Hint         string           `json:"hint,omitempty"` // what to do about it
+	Lasting      bool             `json:"lasting"`        // it does not pass by itself
 	Watch        WatchStatus      `json:"watch"`
 	Progress     *backup.Progress `json:"progress,omitempty"` // while running
 }
@@ -51,7 +54,8 @@ type SourceStatus struct {
 type WatchStatus struct {
 	Mode        string `json:"mode"`            // "starting", "watching", "limited" (the watch limit is reached), "failed" or "off"
 	Directories int    `json:"directories"`     // watched
-	Error       string `json:"error,omitempty"` // why it is limited or failed, and what to do
+	Error       string `json:"error,omitempty"` // why it is limited or failed
+	Hint        string `json:"hint,omitempty"`  // what to do about it
 }
 
 // Status describes the daemon at this moment.
@@ -74,6 +78,7 @@ func (d *Daemon) Status() Status {
 	for _, s := range sources {
 		st.Sources = append(st.Sources, s.status(now, st.Locked, st.Paused, st.Hold != ""))
 	}
+	st.Problems = d.journal.since(d.problems(&st, now.Round(0)), now.Round(0))
 	return st
 }
 
@@ -99,6 +104,11 @@ func (st Status) String() string {
 	case st.Hold != "":
 		line += ", waiting: " + st.Hold
 	}
+	if n := len(st.Problems); n == 1 {
+		line += ", 1 problem"
+	} else if n > 1 {
+		line += fmt.Sprintf(", %d problems", n)
+	}
 	for _, state := range []string{"running", "waiting", "retrying"} {
 		if n := counts[state]; n > 0 {
 			line += fmt.Sprintf(", %d %s", n, state)
@@ -118,6 +128,7 @@ func (s *source) status(now time.Time, locked, paused, held bool) SourceStatus {
 		Name: s.c.Name, Path: s.c.Path, State: "idle", PendingSince: s.record.PendingSince,
 		LastAttempt: s.record.LastAttempt, LastSaved: s.record.LastSaved, Snapshot: s.record.Snapshot,
 		Unreadable: s.record.Unreadable, Failures: s.record.Failures, LastError: s.record.LastError,
+		Hint: s.record.Hint, Lasting: s.record.Lasting,
 		Watch: s.watch,
 	}
 	if wait < never/2 {

@@ -48,7 +48,17 @@ func (d *Daemon) watchSleep(ctx context.Context) error {
 				s.scanSoon(jitter(afterSleep, 2))
 			}
 			d.upkeep.settle()
+			at := time.Now()
+			d.woke.Store(&at)
 		}
 		before = now
 	}
+}
+
+// awake is how long the daemon has had to do its work.
+func (d *Daemon) awake() time.Duration {
+	if at := d.woke.Load(); at != nil {
+		return time.Since(*at)
+	}
+	return time.Since(d.started)
 }

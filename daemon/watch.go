@@ -69,12 +69,15 @@ func (w *watcher) sync() {
 	if w.limited && !limited {
 		w.s.d.log.Warn("watch limit reached: changes elsewhere wait for the scan", zap.String("source", w.s.c.Name),
 			zap.Int("watched", len(w.dirs)), zap.String("hint", limitHint))
-		w.s.d.events.publish(Event{Kind: WatchLimit, Source: w.s.c.Name, Error: limitHint})
+		w.s.d.events.publish(Event{Kind: WatchLimit, Source: w.s.c.Name, Error: limitError, Hint: limitHint})
 	}
 }
 
-// limitHint is what the user can do.
-const limitHint = "not all directories can be watched: raise fs.inotify.max_user_watches, or exclude some"
+// What is said when the watch limit is reached, and what the user can do.
+const (
+	limitError = "the limit of watches is reached: what changes elsewhere is found by the scan"
+	limitHint  = "sudo sysctl fs.inotify.max_user_watches=1048576 (in /etc/sysctl.d to keep it), or exclude folders"
+)
 
 // open finds the root and makes the inotify instance, unless it is there.
 func (w *watcher) open() error {
@@ -132,8 +135,11 @@ func (w *watcher) report(err error) {
 	switch {
 	case err != nil:
 		st.Mode, st.Error = "failed", err.Error()
+		if errors.Is(err, syscall.EMFILE) {
+			st.Hint = "sudo sysctl fs.inotify.max_user_instances=512 (in /etc/sysctl.d to keep it)"
+		}
 	case w.limited:
-		st.Mode, st.Error = "limited", limitHint
+		st.Mode, st.Error, st.Hint = "limited", limitError, limitHint
 	}
 	w.s.mu.Lock()
 	w.s.watch = st

@@ -318,7 +318,7 @@ func TestWatchLimit(t *testing.T) {
 	w.w.sync()
 	w.w.sync() // said once
 	st := w.status(time.Now(), false, false, false).Watch
-	if st.Mode != "limited" || st.Directories != 2 || st.Error != limitHint {
+	if st.Mode != "limited" || st.Directories != 2 || st.Hint != limitHint {
 		t.Errorf("got %+v", st)
 	}
 	if e := <-events; e.Kind != WatchLimit || len(events) != 0 {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"coffer/internal/secret"
 )
 
 // certificateAge is how long a certificate is used before its files are looked at
@@ -44,7 +46,7 @@ func (c *certificate) load() error {
 	if err != nil {
 		return fmt.Errorf("certificate of the gateway: %w", err)
 	}
-	key, err := readSecret(c.key)
+	key, err := secret.Read(c.key)
 	if err != nil {
 		return fmt.Errorf("private key of the gateway's certificate: %w", err)
 	}

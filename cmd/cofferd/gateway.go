@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -16,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"coffer/internal/config"
+	"coffer/internal/secret"
 	"coffer/internal/serve"
 	"coffer/internal/telemetry"
 	"coffer/proxy"
@@ -23,7 +21,6 @@ import (
 )
 
 const (
-	maxSecret      = 32 << 10         // bytes of a file with a secret key
 	gatewayDrain   = 60 * time.Second // for requests under way when the daemon stops
 	maxConnections = 2048             // of clients of the gateway
 )
@@ -53,11 +50,11 @@ func newGateway(c *config.User, b upstream.Bucket, repo *repository, log *zap.Lo
 		Log: g.log, Metrics: telemetry.Prefix(reg, "s3"),
 	}
 	for _, k := range c.Gateway.Keys {
-		secret, err := readSecret(k.SecretFile)
+		key, err := secret.Read(k.SecretFile)
 		if err != nil {
 			return nil, fmt.Errorf("secret of access key %s: %w", k.AccessKey, err)
 		}
-		pc.Access = append(pc.Access, proxy.AccessKey{ID: k.AccessKey, Secret: proxy.NewSecret(secret), Buckets: k.Buckets, Rights: k.Rights})
+		pc.Access = append(pc.Access, proxy.AccessKey{ID: k.AccessKey, Secret: proxy.NewSecret(key), Buckets: k.Buckets, Rights: k.Rights})
 	}
 	p, err := proxy.New(pc)
 	if err != nil {
@@ -107,28 +104,4 @@ func (g *gateway) reload() error {
 func beyondLoopback(a net.Addr) bool {
 	tcp, ok := a.(*net.TCPAddr)
 	return ok && !tcp.IP.IsLoopback()
-}
-
-// readSecret reads a file that nobody else may read; spaces around do not count.
-func readSecret(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("%s: mode %v lets others read it", file, info.Mode().Perm())
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
-	if err != nil {
-		return "", err
-	}
-	if len(b) > maxSecret {
-		return "", fmt.Errorf("%s: more than %d bytes", file, maxSecret)
-	}
-	return string(bytes.TrimSpace(b)), nil
 }

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,8 @@ import (
 	"coffer"
 	"coffer/backup"
 	"coffer/daemon"
+	"coffer/daemon/notify"
+	"coffer/daemon/power"
 	"coffer/internal/config"
 	"coffer/internal/telemetry"
 	"coffer/keyring"
@@ -68,28 +71,43 @@ type exitError struct {
 
 func (e *exitError) Unwrap() error { return e.error }
 
+// start is what the process begins with.
+type start struct {
+	file  string // of c
+	c     *config.User
+	level zap.AtomicLevel // of log
+	log   *zap.Logger
+	reg   *prometheus.Registry
+}
+
+// begin reads the configuration and opens the log.
+func begin(args []string) (s start, err error) {
+	if s.file, err = configFile(args); err != nil {
+		return s, err
+	}
+	if s.c, err = config.LoadUser(s.file); err != nil {
+		return s, &exitError{err, exitConfig, `"coffer setup" writes a configuration; the example coffer.toml explains every key`}
+	}
+	if s.level, err = zap.ParseAtomicLevel(s.c.Log.Level); err == nil {
+		s.log, err = telemetry.NewLoggerAt(s.level, s.c.Log.Format)
+	}
+	if err != nil {
+		return s, &exitError{err, exitConfig, ""}
+	}
+	s.reg = telemetry.NewRegistry(coffer.Version())
+	return s, nil
+}
+
 // run joins the parts and runs them until ctx ends.
 func run(ctx context.Context, args []string) error {
-	file, err := configFile(args)
-	if err != nil {
-		return err
-	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // before systemd hears that we are ready: unhandled, it would end us
 	defer signal.Stop(hup)
-	c, err := config.LoadUser(file)
+	s, err := begin(args)
 	if err != nil {
-		return &exitError{err, exitConfig, `"coffer setup" writes a configuration; the example coffer.toml explains every key`}
+		return err
 	}
-	level, err := zap.ParseAtomicLevel(c.Log.Level)
-	if err != nil {
-		return &exitError{err, exitConfig, ""}
-	}
-	log, err := telemetry.NewLoggerAt(level, c.Log.Format)
-	if err != nil {
-		return &exitError{err, exitConfig, ""}
-	}
-	reg := telemetry.NewRegistry(coffer.Version())
+	c, log, reg := s.c, s.log, s.reg
 	bucket, catchUp, err := openUpstreams(c, log, reg)
 	if err != nil {
 		return &exitError{err, exitConfig, ""}
@@ -108,13 +126,16 @@ func run(ctx context.Context, args []string) error {
 		return &exitError{err, exitConfig, ""}
 	}
 	page := newWebPage(c, log)
-	notify := telemetry.NewNotifier(log)
-	reload := newReloader(file, c, level, gateway, repo, notify, log, reg)
+	systemd := telemetry.NewNotifier(log)
+	people := notify.New(notifyConfig(c, log))
+	supply := power.New(powerConfig(c, log))
+	reload := newReloader(s, gateway, repo, people, supply, systemd)
 	d, err := daemon.New(daemon.Config{
 		Sources: sources(c), StateDir: c.StateDir, Host: c.Host, Version: coffer.Version(), Private: private(c),
-		Tasks: tasks(c, repo, log), Reload: reload.reload,
+		Tasks: tasks(c, repo, log), Hold: supply.Hold, Reload: reload.reload,
+		Notify: people.Tell, Notices: notices(c), TestNotify: people.Test,
 		Open: repo.open, Key: repo, Control: c.Control, Listener: sockets.control,
-		Login: page.login, Started: notify.Ready, Log: log.Named("daemon"), Metrics: telemetry.Prefix(reg, ""),
+		Login: page.login, Started: systemd.Ready, Log: log.Named("daemon"), Metrics: telemetry.Prefix(reg, ""),
 	})
 	if err != nil {
 		return &exitError{err, exitConfig, ""}
@@ -133,10 +154,12 @@ func run(ctx context.Context, args []string) error {
 	g.Go(func() error { return page.run(ctx, d, repo, sockets.s3) })
 	g.Go(func() error { return metrics(ctx) })
 	g.Go(func() error { return catchUp(ctx) })
-	g.Go(func() error { return notify.Watchdog(ctx, health) })
-	g.Go(func() error { return tellStatus(ctx, d, notify) })
+	g.Go(func() error { return people.Run(ctx, d) })
+	g.Go(func() error { return supply.Run(ctx) })
+	g.Go(func() error { return systemd.Watchdog(ctx, health) })
+	g.Go(func() error { return tellStatus(ctx, d, systemd) })
 	g.Go(func() error { return reload.run(ctx, hup) })
-	g.Go(func() error { <-ctx.Done(); notify.Stopping(); return nil })
+	g.Go(func() error { <-ctx.Done(); systemd.Stopping(); return nil })
 	return g.Wait()
 }
 

@@ -13,6 +13,8 @@ import (
 	"go.uber.org/zap"
 
 	"coffer/daemon"
+	"coffer/daemon/notify"
+	"coffer/daemon/power"
 	"coffer/internal/config"
 	"coffer/internal/telemetry"
 )
@@ -20,25 +22,24 @@ import (
 // reloader reads the configuration again while the daemon runs. A file with a
 // fault changes nothing. [live] says what takes effect at once.
 type reloader struct {
-	file    string
-	level   zap.AtomicLevel
+	start
 	gateway *gateway
 	repo    *repository
-	notify  *telemetry.Notifier
-	log     *zap.Logger
+	people  *notify.Notifier
+	supply  *power.Watcher
+	systemd *telemetry.Notifier
 	ok, at  prometheus.Gauge
 
 	d *daemon.Daemon // set before the first reload
 
-	mu      sync.Mutex   // one reload at a time
-	started *config.User // what the process began with
+	mu sync.Mutex // one reload at a time
 }
 
-func newReloader(file string, c *config.User, level zap.AtomicLevel, g *gateway, repo *repository, notify *telemetry.Notifier, log *zap.Logger, reg prometheus.Registerer) *reloader {
-	r := &reloader{file: file, level: level, gateway: g, repo: repo, notify: notify, log: log, started: c,
+func newReloader(s start, g *gateway, repo *repository, people *notify.Notifier, supply *power.Watcher, systemd *telemetry.Notifier) *reloader {
+	r := &reloader{start: s, gateway: g, repo: repo, people: people, supply: supply, systemd: systemd,
 		ok: prometheus.NewGauge(prometheus.GaugeOpts{Name: "config_last_reload_success", Help: "1 when the configuration was last read without a fault."}),
 		at: prometheus.NewGauge(prometheus.GaugeOpts{Name: "config_last_reload_timestamp_seconds", Help: "When it was last read without a fault."})}
-	telemetry.Prefix(reg, "").MustRegister(r.ok, r.at)
+	telemetry.Prefix(s.reg, "").MustRegister(r.ok, r.at)
 	r.ok.Set(1)
 	r.at.SetToCurrentTime()
 	return r
@@ -51,7 +52,7 @@ func (r *reloader) run(ctx context.Context, hup <-chan os.Signal) error {
 		case <-ctx.Done():
 			return nil
 		case <-hup:
-			r.d.ReloadConfig()
+			_, _ = r.d.ReloadConfig() // it is logged, and in the status
 		}
 	}
 }
@@ -60,8 +61,8 @@ func (r *reloader) run(ctx context.Context, hup <-chan os.Signal) error {
 func (r *reloader) reload() daemon.Configured {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.notify.Reloading()
-	defer r.notify.Ready()
+	r.systemd.Reloading()
+	defer r.systemd.Ready()
 	next, err := config.LoadUser(r.file)
 	if err == nil {
 		err = errors.Join(r.apply(next), r.gateway.reload())
@@ -73,7 +74,7 @@ func (r *reloader) reload() daemon.Configured {
 	}
 	r.ok.Set(1)
 	r.at.SetToCurrentTime()
-	restart := differences(live(*r.started), live(*next))
+	restart := differences(live(*r.c), live(*next))
 	r.log.Info("configuration reloaded", zap.Int("sources", len(next.Sources)))
 	if len(restart) > 0 {
 		r.log.Warn("some of what has changed needs a restart", zap.Strings("settings", restart))
@@ -87,16 +88,19 @@ func (r *reloader) apply(next *config.User) error {
 	if err != nil {
 		return err
 	}
-	if err := r.d.Reload(sources(next), tasks(next, r.repo, r.log)); err != nil {
+	if err := r.d.Reload(sources(next), tasks(next, r.repo, r.log), notices(next)); err != nil {
 		return err
 	}
 	r.level.SetLevel(level.Level())
+	r.people.Reload(notifyConfig(next, r.log))
+	r.supply.Reload(powerConfig(next, r.log))
 	return nil
 }
 
 // live leaves of c what needs a restart.
 func live(c config.User) config.User {
-	c.Sources, c.Maintenance, c.Log.Level = nil, config.Maintenance{}, ""
+	c.Sources, c.Log.Level = nil, ""
+	c.Maintenance, c.Notify, c.Power = config.Maintenance{}, config.Notify{}, config.Power{}
 	return c
 }
 

@@ -53,11 +53,13 @@ path = "~/Documents"
 		Control: "/home/anna/.local/state/coffer/control.sock", Host: host,
 		Upstreams: []Upstream{{Name: "folder", Type: "folder", Path: "/srv/backup"}},
 		Sources: []Source{{Name: "docs", Path: "/home/anna/Documents", Quiet: Duration(5 * time.Second),
-			MaxWait: Duration(5 * time.Minute), Scan: Duration(time.Hour)}},
+			MaxWait: Duration(5 * time.Minute), Scan: Duration(time.Hour), Overdue: Interval(3 * day)}},
 		Gateway: Gateway{Names: "sealed", ETag: "md5", Region: "us-east-1"},
 		Maintenance: Maintenance{Forget: Interval(day), Prune: Interval(week), Check: Interval(week), Read: Interval(week),
 			ReadAll: Duration(26 * week), Drill: Interval(week)},
-		Log: Log{Level: "info", Format: "auto"},
+		Notify: Notify{After: Duration(10 * time.Minute), Remind: Interval(3 * day)},
+		Power:  Power{Battery: new(20), Metered: new(true)},
+		Log:    Log{Level: "info", Format: "auto"},
 	}
 	if !reflect.DeepEqual(u, want) {
 		t.Errorf("got  %+v\nwant %+v", u, want)
@@ -285,6 +287,44 @@ func TestMaintenance(t *testing.T) {
 		"[maintenance]\ncheck = 'often'\n":              ":6:9: maintenance.check: ",
 		"[maintenance]\nread = '1w'\nread_all = '1d'\n": ":7:1: maintenance.read_all: ",
 		source + "[source.keep]\ndayly = 7\n":           ":9:1: source.keep.dayly: unknown key",
+	} {
+		if _, err := LoadUser(write(t, minimal+text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestNotify(t *testing.T) {
+	plainEnvironment(t)
+	u, err := LoadUser(write(t, minimal+`
+[notify]
+remind = "never"
+[notify.webhook]
+url_file = "$CREDENTIALS_DIRECTORY/hook"
+[notify.mail]
+server = "smtp.example.org:587"
+from = "coffer <a@example.org>"
+to = ["b@example.org"]
+[power]
+battery = 0
+metered = false
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := u.Notify; n.Remind != never || n.Webhook.URLFile != "$CREDENTIALS_DIRECTORY/hook" || n.Mail.TLS != "starttls" || *u.Power.Battery != 0 || *u.Power.Metered {
+		t.Errorf("got %+v, %+v", n, u.Power)
+	}
+	const source = "[[source]]\nname = 'docs'\npath = '/docs'\n"
+	for text, want := range map[string]string{
+		"[notify.webhook]\nsecret_file = '/k'\n":                                        ":5:9: notify.webhook.url_file: missing",
+		"[notify.mail]\nto = ['b@example.org']\n":                                       ":5:9: notify.mail.server: missing",
+		"[notify.mail]\nserver = 's:1'\nfrom = 'a@example.org'\n":                       ":5:9: notify.mail.to: missing",
+		"[notify.mail]\nserver = 's:1'\nfrom = 'a@example.org'\nto = ['b@c.d', 'b']\n":  ":8:1: notify.mail.to: \"b\" is not",
+		"[notify.mail]\nserver = 's:1'\nfrom = 'a@b.c'\nto = ['b@c.d']\ntls = 'none'\n": ":9:1: notify.mail.tls: ",
+		"[notify.mail]\nserver = 's:1'\nfrom = 'a@b.c'\nto = ['b@c.d']\nuser = 'a'\n":   ":9:1: notify.mail.user: ",
+		"[power]\nbattery = 120\n":                                                      ":6:1: power.battery: ",
+		source + "schedule = ['noon']\n":                                                ":8:1: source[0].schedule: \"noon\"",
 	} {
 		if _, err := LoadUser(write(t, minimal+text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)

@@ -6,6 +6,8 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+
+	"coffer/internal/secret"
 )
 
 // maxSocketPath is what sun_path of unix(7) holds, less the zero byte.
@@ -25,8 +27,11 @@ func (d *document) path(field string, p *string) {
 }
 
 // Expand makes path absolute: "~" and "~/..." begin at the home directory, a
-// relative one at dir.
+// relative one at dir. "$CREDENTIALS_DIRECTORY/...", a credential of systemd, stays.
 func Expand(dir, path string) (string, error) {
+	if strings.HasPrefix(path, secret.Credentials) {
+		return path, nil
+	}
 	if strings.IndexByte(path, 0) >= 0 {
 		return "", fmt.Errorf("path holds a zero byte")
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"coffer/internal/calendar"
 	"coffer/internal/durable"
 )
 
@@ -24,6 +25,8 @@ type User struct {
 	Gateway   Gateway    `toml:"gateway,omitzero"`
 
 	Maintenance Maintenance `toml:"maintenance,omitzero"`
+	Notify      Notify      `toml:"notify,omitzero"`
+	Power       Power       `toml:"power,omitzero"`
 	Web         Web         `toml:"web,omitzero"`
 	Vault       VaultClient `toml:"vault,omitzero"`
 	Log         Log         `toml:"log,omitzero"`
@@ -58,7 +61,13 @@ type Source struct {
 	Quiet         Duration `toml:"quiet,omitempty"`     // back up when nothing changed for so long; default 5s
 	MaxWait       Duration `toml:"max_wait,omitempty"`  // but no later than this after the first change; default 5m, at least quiet
 	Scan          Duration `toml:"scan,omitempty"`      // full scan this often, give or take a tenth; default 1h, at least 1m
-	Keep          Keep     `toml:"keep,omitzero"`       // which snapshots are kept; default all
+	Schedule      []string `toml:"schedule,omitempty"`  // back up at these times only, as "02:30" or "Mon..Fri 20:15"; default: on changes and by scan
+	Overdue       Interval `toml:"overdue,omitempty"`   // a problem when nothing was saved for so long; default 3d
+	PingFile      string   `toml:"ping_file,omitempty"` // file, 0600, with the address of a dead man's switch: pinged with /start, as it is, and with /fail
+
+	AllowUnmounted bool `toml:"allow_unmounted,omitempty"` // also when the directory is empty, or no mount point any more, and was not so before
+
+	Keep Keep `toml:"keep,omitzero"` // which snapshots are kept; default all
 }
 
 // Gateway is the local S3 endpoint.
@@ -155,6 +164,8 @@ func (u *User) complete(d *document) {
 		u.Sources[i].complete(d, fmt.Sprintf("source[%d].", i), names)
 	}
 	u.Maintenance.complete(d)
+	u.Notify.complete(d)
+	u.Power.complete(d)
 	u.Gateway.complete(d)
 	d.loopback("web.listen", u.Web.Listen)
 	u.Vault.complete(d)
@@ -195,6 +206,11 @@ func (s *Source) complete(d *document, at string, names map[string]bool) {
 	if s.Scan < Duration(time.Minute) {
 		d.fail(at+"scan", "%v is too often: at least 1m", s.Scan)
 	}
+	if _, err := calendar.Parse(s.Schedule); err != nil {
+		d.fail(at+"schedule", "%w", err)
+	}
+	orElse(&s.Overdue, Interval(3*day))
+	d.path(at+"ping_file", &s.PingFile)
 	s.Keep.complete(d, at+"keep.")
 }
 
