@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -141,7 +142,11 @@ func (s *Server) key(ctx context.Context, b *KeyBody) *Answer {
 		return &Answer{Code: CodeConflict}
 	}
 	defer s.lock(b.UID).Unlock()
-	if s.leaves(b.UID, b.Epoch) { // its key may be there still
+	t, err := s.ledger.tally(b.UID)
+	if err != nil {
+		return s.trouble("reading the ledger", err)
+	}
+	if t != nil && slices.Contains(t.leaving, b.Epoch) { // its key may be there still
 		return &Answer{Code: CodeConflict}
 	}
 	kf, err := s.keys.load(b.UID, b.Epoch)
@@ -152,7 +157,7 @@ func (s *Server) key(ctx context.Context, b *KeyBody) *Answer {
 		return s.trouble("making a key", err)
 	}
 	var ep *epochTally
-	if t := s.tally(b.UID); t != nil {
+	if t != nil {
 		ep = t.epochs[b.Epoch]
 	}
 	switch {
@@ -195,7 +200,10 @@ func (s *Server) receipt(ctx context.Context, b *ReceiptBody) *Answer {
 	if a := s.caughtUp(ctx, b.UID); a != nil {
 		return a
 	}
-	t := s.tally(b.UID)
+	t, err := s.ledger.tally(b.UID)
+	if err != nil {
+		return s.trouble("reading the ledger", err)
+	}
 	if t == nil {
 		return &Answer{Code: CodeNone}
 	}

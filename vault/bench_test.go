@@ -37,7 +37,7 @@ func BenchmarkMachineAttempt(b *testing.B) {
 func BenchmarkLedgerAppend(b *testing.B) {
 	for name, parallel := range map[string]int{"alone": 1, "64": 64} {
 		b.Run(name, func(b *testing.B) {
-			l, err := openLedger(context.Background(), b.TempDir(), FleetID{}, "n1", newSoftHSM(b))
+			l, err := openLedger(context.Background(), b.TempDir(), FleetID{}, "n1", newSoftHSM(b), newMemoryIndex())
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -112,6 +112,7 @@ func (r *row) next(n int) []byte {
 }
 
 func (r *row) u8() uint8   { return r.next(1)[0] }
+func (r *row) u16() uint16 { return binary.BigEndian.Uint16(r.next(2)) }
 func (r *row) u32() uint32 { return binary.BigEndian.Uint32(r.next(4)) }
 func (r *row) u64() uint64 { return binary.BigEndian.Uint64(r.next(8)) }
 

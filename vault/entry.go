@@ -72,8 +72,17 @@ type entryReader struct {
 	offset int64 // behind the last whole entry
 }
 
+// from goes on behind an entry whose place is known. r is there already.
+func (r *entryReader) from(m mark) {
+	r.buf = bufio.NewReaderSize(r.r, readAhead)
+	r.head, r.offset = m.head, m.offset
+}
+
+// readAhead is how much of the file is read at once.
+const readAhead = 256 << 10
+
 func (r *entryReader) magic() error {
-	r.buf = bufio.NewReaderSize(r.r, 1<<20)
+	r.buf = bufio.NewReaderSize(r.r, readAhead)
 	m := make([]byte, len(ledgerMagic))
 	if _, err := io.ReadFull(r.buf, m); err != nil || string(m) != ledgerMagic {
 		return fmt.Errorf("it does not begin like a ledger: %w", ErrLedger)

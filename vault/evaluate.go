@@ -53,7 +53,10 @@ func (s *Server) counted(b *EvalBody) (*Answer, spend) {
 	case at.Element != b.Element || at.Epoch != b.Epoch:
 		return &Answer{Code: CodeConflict}, spend{}
 	}
-	t := s.tally(b.UID)
+	t, err := s.ledger.tally(b.UID)
+	if err != nil {
+		return s.trouble("reading the ledger", err), spend{}
+	}
 	if t == nil {
 		return &Answer{Code: CodeNone}, spend{}
 	}

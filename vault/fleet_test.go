@@ -159,6 +159,7 @@ type testNode struct {
 	f       *testFleet
 	id      string
 	dir     string
+	index   *tracedIndex // of the ledger in dir
 	hsm     *softHSM
 	kv      *memKV
 	applied int
@@ -181,7 +182,7 @@ func newFleet(tb testing.TB, n int, opts ...fleetOption) *testFleet {
 	_, f.operator, _ = ed25519.GenerateKey(nil)
 	var nodes []Node
 	for i := range n {
-		nd := &testNode{f: f, id: fmt.Sprintf("n%d", i+1), dir: tb.TempDir(), hsm: newSoftHSM(tb), kv: newMemKV()}
+		nd := &testNode{f: f, id: fmt.Sprintf("n%d", i+1), dir: tb.TempDir(), hsm: newSoftHSM(tb), kv: newMemKV(), index: newTracedIndex()}
 		id, err := IdentityKey(&nd.hsm.identity.PublicKey)
 		if err != nil {
 			tb.Fatal(err)
@@ -224,7 +225,7 @@ func (f *testFleet) roots() Roots {
 
 func (n *testNode) config() ServerConfig {
 	return ServerConfig{
-		NodeID: n.id, Dir: n.dir, Manifest: n.f.file, Roots: n.f.roots(), Log: n, HSM: n.hsm, Auth: n.f.auth,
+		NodeID: n.id, Dir: n.dir, Manifest: n.f.file, Roots: n.f.roots(), Log: n, HSM: n.hsm, Auth: n.f.auth, Index: n.index,
 		Limits: Limits{Account: 1e6, Address: 1e6, Node: 1e6}, Transport: n.f.transport, Logger: n.log,
 	}
 }

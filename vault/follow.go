@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -41,44 +42,66 @@ func lookIn(kv KV, uid UID) (sn snapshot, err error) {
 // account's lock. A code other than CodeOK means that the state is not to be
 // acted upon; what was taken before stays.
 func (s *Server) follow(ctx context.Context, sn snapshot) (Code, error) {
-	t := s.tally(sn.uid)
+	t, err := s.ledger.tally(sn.uid)
+	if err != nil {
+		return CodeRetry, err
+	}
+	if t == nil {
+		return CodeOK, nil // an account for which this node never made a key
+	}
 	if code := s.regressed(sn, t); code != CodeOK {
 		return code, nil
 	}
-	if err := s.followEnds(ctx, sn, t); err != nil { // before a commit that follows a destruction
+	f := &following{s, sn, t}
+	if err := f.ends(ctx); err != nil { // before a commit that follows a destruction
 		return CodeRetry, err
 	}
-	if t != nil && t.current == (Epoch{}) {
+	if f.t.current == (Epoch{}) {
 		// Only then: an epoch that this ledger has ended must not come back.
-		if err := s.followCommit(ctx, sn, sn.a.Former); err != nil {
+		if err := f.commit(ctx, sn.a.Former); err != nil {
 			return CodeRetry, err
 		}
 	}
-	if err := s.followCommit(ctx, sn, sn.a.Current); err != nil {
+	if err := f.commit(ctx, sn.a.Current); err != nil {
 		return CodeRetry, err
 	}
-	if err := s.followProof(ctx, sn); err != nil {
+	if err := f.proof(ctx); err != nil {
 		return CodeRetry, err
 	}
-	if err := s.followAttempts(ctx, sn); err != nil {
+	if err := f.attempts(ctx); err != nil {
 		return CodeRetry, err
 	}
-	return CodeOK, s.followEnds(ctx, sn, s.tally(sn.uid))
+	return CodeOK, f.ends(ctx)
 }
 
-// tally returns what the ledger knows of the account, nil if nothing.
-func (s *Server) tally(uid UID) *tally {
-	s.ledger.mu.RLock()
-	defer s.ledger.mu.RUnlock()
-	return s.ledger.tally[uid]
+// following is one account on its way from the state into the ledger.
+type following struct {
+	*Server
+	sn snapshot
+	t  *tally // as of the last entry
 }
+
+// append appends to the ledger, and looks at what it says then.
+func (f *following) append(ctx context.Context, e *entry) error {
+	err := f.ledger.append(ctx, e)
+	if err != nil {
+		return err
+	}
+	t, err := f.ledger.tally(f.sn.uid)
+	if err == nil && t == nil {
+		err = errNotCounted
+	}
+	if err == nil {
+		f.t = t
+	}
+	return err
+}
+
+var errNotCounted = errors.New("vault: the ledger's index does not have what was appended")
 
 // regressed refuses a state that knows less than the ledger. After a restart it
 // may, until the log is replayed; else somebody has rewritten it.
 func (s *Server) regressed(sn snapshot, t *tally) Code {
-	if t == nil {
-		return CodeOK
-	}
 	if !sn.lacks(t) {
 		return CodeOK
 	}
@@ -94,38 +117,41 @@ func (s *Server) regressed(sn snapshot, t *tally) Code {
 }
 
 // lacks says whether the state knows less of the account than the ledger does.
-func (sn snapshot) lacks(t *tally) bool {
-	lost := t.current != Epoch{} && sn.a.Current == nil && sn.a.Gone == 0
-	return sn.a.Seq < t.seq || sn.a.Restored < t.restored || sn.feed < t.feed || lost
+func (sn snapshot) lacks(t *tally) bool { return sn.a.core.lacks(t, sn.feed) }
+
+// lacks is that for an account in a state with that feed.
+func (c *core) lacks(t *tally, feed uint64) bool {
+	lost := t.current != Epoch{} && !c.current.live && c.Gone == 0
+	return c.Seq < t.seq || c.Restored < t.restored || feed < t.feed || lost
 }
 
 // catchUp is how long after the start a state may be behind the ledger.
 const catchUp = 30 * time.Second
 
-func (s *Server) followCommit(ctx context.Context, sn snapshot, r *registration) error {
-	t := s.tally(sn.uid)
-	if r == nil || t == nil {
-		return nil // an account for which this node never made a key
+func (f *following) commit(ctx context.Context, r *registration) error {
+	sn, t := f.sn, f.t
+	if r == nil {
+		return nil
 	}
 	if ep := t.epochs[r.Epoch]; ep != nil && ep.committed {
 		return nil
 	}
 	rec, h, err := parseRecord(r.Record)
-	if err != nil || h.Fleet != s.fleet || h.UID != sn.uid || h.Epoch != r.Epoch ||
+	if err != nil || h.Fleet != f.fleet || h.UID != sn.uid || h.Epoch != r.Epoch ||
 		!verify(rec.Public, commitMessage(r.Record), r.Sig[:]) {
-		return s.unauthorised("commit")
+		return f.unauthorised("commit")
 	}
 	ep := t.epochs[r.Epoch]
-	if n, in := h.node(s.c.NodeID); in && (ep == nil || ep.public != n.Public) {
-		return s.unauthorised("commit") // it names a key that this node did not make
+	if n, in := h.node(f.c.NodeID); in && (ep == nil || ep.public != n.Public) {
+		return f.unauthorised("commit") // it names a key that this node did not make
 	}
-	how, ok := s.right(t, sn, r, h)
-	if !ok || h.Argon != s.manifest.Argon {
-		return s.unauthorised("commit")
+	how, ok := f.right(t, sn, r, h)
+	if !ok || h.Argon != f.manifest.Argon {
+		return f.unauthorised("commit")
 	}
-	p := h.Policy.within(s.manifest.Policy) // a leader need not have asked whether it is acceptable
-	return s.ledger.append(ctx, &entry{
-		Kind: entryCommit, UID: sn.uid, Epoch: r.Epoch, Own: s.now(), Feed: sn.feed, At: r.At,
+	p := h.Policy.within(f.manifest.Policy) // a leader need not have asked whether it is acceptable
+	return f.append(ctx, &entry{
+		Kind: entryCommit, UID: sn.uid, Epoch: r.Epoch, Own: f.now(), Feed: sn.feed, At: r.At,
 		Proof: rec.Public, Hash: recordHash(r.Record), Policy: &p, How: how, Sig: r.Old,
 	})
 }
@@ -148,9 +174,9 @@ func (s *Server) right(t *tally, sn snapshot, r *registration, h *Header) (how, 
 	return howToken, true
 }
 
-func (s *Server) followProof(ctx context.Context, sn snapshot) error {
-	t, p := s.tally(sn.uid), sn.a.Proof
-	if t == nil || p == nil || p.Seq <= t.restored || p.Seq > t.seq+maxGap {
+func (f *following) proof(ctx context.Context) error {
+	sn, t, p := f.sn, f.t, f.sn.a.Proof
+	if p == nil || p.Seq <= t.restored || p.Seq > t.seq+maxGap {
 		return nil
 	}
 	ep := t.epochs[p.Epoch]
@@ -158,45 +184,45 @@ func (s *Server) followProof(ctx context.Context, sn snapshot) error {
 		return nil
 	}
 	if p.UID != sn.uid || !verify(ep.proof, proveMessage(p, ep.hash), p.Sig[:]) {
-		return s.unauthorised("proof")
+		return f.unauthorised("proof")
 	}
 	e := &entry{
-		Kind: entryProve, UID: sn.uid, Epoch: p.Epoch, Own: s.now(), Feed: sn.feed, Seq: p.Seq, ID: p.ID, Sig: p.Sig[:],
+		Kind: entryProve, UID: sn.uid, Epoch: p.Epoch, Own: f.now(), Feed: sn.feed, Seq: p.Seq, ID: p.ID, Sig: p.Sig[:],
 	}
 	// By both: the grace may end a little earlier by one clock than by the other, and
 	// what this node restored and the state did not would look like a rollback.
 	if p.Epoch != t.senior() || sn.a.Restored < p.Seq {
 		e.How = howOwn
 	}
-	err := s.ledger.append(ctx, e)
+	err := f.append(ctx, e)
 	if err == nil {
-		s.audit("a proof is accepted", sn, t)
+		f.audit("a proof is accepted")
 	}
 	return err
 }
 
 // audit logs what the ledger took, without saying whose it is: the position in the
 // feed is what an operator compares between nodes.
-func (s *Server) audit(what string, sn snapshot, t *tally) {
-	s.log.Info(what, zap.Uint64("feed", sn.feed), zap.Int("left", max(0, int(t.budget)-t.used())))
+func (f *following) audit(what string) {
+	f.log.Info(what, zap.Uint64("feed", f.sn.feed), zap.Int("left", max(0, int(f.t.budget)-f.t.used())))
 }
 
-func (s *Server) followAttempts(ctx context.Context, sn snapshot) error {
+func (f *following) attempts(ctx context.Context) error {
+	sn := f.sn
 	for i := range sn.a.Attempts {
 		at := &sn.a.Attempts[i]
-		t := s.tally(sn.uid)
-		if t == nil || at.Seq <= t.seq || t.maySpend(at) != CodeOK {
+		if at.Seq <= f.t.seq || f.t.maySpend(at) != CodeOK {
 			continue
 		}
-		err := s.c.Auth.Check(at.Token, sn.uid, time.UnixMilli(at.At))
+		err := f.c.Auth.Check(at.Token, sn.uid, time.UnixMilli(at.At))
 		if err != nil || ppss.CheckPoint(at.Element) != nil {
-			if err := s.unauthorised("attempt"); err != nil {
+			if err := f.unauthorised("attempt"); err != nil {
 				return err
 			}
 			continue
 		}
-		now := s.now()
-		err = s.ledger.append(ctx, &entry{
+		now := f.now()
+		err = f.append(ctx, &entry{
 			Kind: entrySpend, UID: sn.uid, Epoch: at.Epoch, Own: now, Feed: sn.feed,
 			Seq: at.Seq, ID: at.ID, Element: at.Element,
 			At: min(max(at.At, now-clockSlack.Milliseconds()), now),
@@ -204,8 +230,8 @@ func (s *Server) followAttempts(ctx context.Context, sn snapshot) error {
 		if err != nil {
 			return err
 		}
-		s.metrics.spends.Inc()
-		s.audit("an attempt is counted", sn, t)
+		f.metrics.spends.Inc()
+		f.audit("an attempt is counted")
 	}
 	return nil
 }
@@ -217,38 +243,48 @@ func (s *Server) unauthorised(what string) error {
 	return nil
 }
 
-// followEnds ends the epochs that are over, by this node's own evidence and
+// ends ends the epochs that are over, by this node's own evidence and
 // clock, and shreds their keys. What is not due yet by this clock is looked at again.
-func (s *Server) followEnds(ctx context.Context, sn snapshot, t *tally) error {
-	if t == nil {
-		return nil
-	}
-	if err := s.followDisable(ctx, sn, t); err != nil {
+func (f *following) ends(ctx context.Context) error {
+	if err := f.disable(ctx); err != nil {
 		return err
 	}
-	ends, next := s.ended(sn, t)
+	ends, next := f.ended(f.sn, f.t)
 	for _, e := range ends {
-		err := s.ledger.append(ctx, &entry{Kind: entryEnd, UID: sn.uid, Epoch: e, Own: s.now(), Feed: sn.feed})
+		err := f.append(ctx, &entry{Kind: entryEnd, UID: f.sn.uid, Epoch: e, Own: f.now(), Feed: f.sn.feed})
 		if err != nil {
 			return err
 		}
 	}
-	s.again(sn.uid, next)
-	return s.shred(ctx, sn.uid)
+	if next != f.t.look {
+		if err := f.ledger.lookAt(f.sn.uid, next); err != nil {
+			return err
+		}
+		f.t.look = next
+	}
+	if len(f.t.leaving) == 0 {
+		return nil
+	}
+	err := f.shred(ctx, f.sn.uid, f.t.leaving)
+	if err == nil {
+		f.t.leaving = nil
+	}
+	return err
 }
 
-// followDisable notes when this node first saw an unsigned disable, for its own
+// disable notes when this node first saw an unsigned disable, for its own
 // clock decides.
-func (s *Server) followDisable(ctx context.Context, sn snapshot, t *tally) error {
+func (f *following) disable(ctx context.Context) error {
+	sn, t := f.sn, f.t
 	d := sn.a.Disable
 	switch {
 	case d != nil && len(d.Sig) == 0 && t.disabled == 0 && t.current != Epoch{}:
-		if s.c.Auth.Check(d.Token, sn.uid, time.UnixMilli(d.At)) != nil {
-			return s.unauthorised("disable")
+		if f.c.Auth.Check(d.Token, sn.uid, time.UnixMilli(d.At)) != nil {
+			return f.unauthorised("disable")
 		}
-		return s.ledger.append(ctx, &entry{Kind: entryDisable, UID: sn.uid, Own: s.now(), Feed: sn.feed})
+		return f.append(ctx, &entry{Kind: entryDisable, UID: sn.uid, Own: f.now(), Feed: sn.feed})
 	case d == nil && t.disabled != 0 && sn.a.Gone == 0:
-		return s.ledger.append(ctx, &entry{Kind: entryKeep, UID: sn.uid, Own: s.now(), Feed: sn.feed})
+		return f.append(ctx, &entry{Kind: entryKeep, UID: sn.uid, Own: f.now(), Feed: sn.feed})
 	}
 	return nil
 }
@@ -308,41 +344,26 @@ func (s *Server) over(sn snapshot, t *tally) int64 {
 // shredLeft does what a crash left undone, before anything is served: the state may
 // stage an ended epoch once more, and its key would be there.
 func (s *Server) shredLeft(ctx context.Context) error {
-	left := make(map[UID]bool)
-	for k := range s.ledger.leaver {
-		left[k.uid] = true
+	left := make(map[UID][]Epoch)
+	err := s.ledger.leavers(func(uid UID, e Epoch) { left[uid] = append(left[uid], e) })
+	if err != nil {
+		return err
 	}
-	for uid := range left {
-		if err := s.shred(ctx, uid); err != nil {
+	for uid, epochs := range left {
+		if err := s.shred(ctx, uid, epochs); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// leaves says whether the epoch is over and its key perhaps not shredded yet.
-func (s *Server) leaves(uid UID, epoch Epoch) bool {
-	s.ledger.mu.RLock()
-	defer s.ledger.mu.RUnlock()
-	_, ok := s.ledger.leaver[leaving{uid, epoch}]
-	return ok
-}
-
-// shred destroys the keys of the account's ended epochs.
-func (s *Server) shred(ctx context.Context, uid UID) error {
-	var gone []leaving
-	s.ledger.mu.RLock()
-	for k := range s.ledger.leaver {
-		if k.uid == uid {
-			gone = append(gone, k)
-		}
-	}
-	s.ledger.mu.RUnlock()
-	for _, k := range gone {
-		if err := s.keys.shred(k.uid, k.epoch); err != nil {
+// shred destroys keys of the account's ended epochs.
+func (s *Server) shred(ctx context.Context, uid UID, epochs []Epoch) error {
+	for _, e := range epochs {
+		if err := s.keys.shred(uid, e); err != nil {
 			return err
 		}
-		if err := s.ledger.append(ctx, &entry{Kind: entryGone, UID: k.uid, Epoch: k.epoch, Own: s.now()}); err != nil {
+		if err := s.ledger.append(ctx, &entry{Kind: entryGone, UID: uid, Epoch: e, Own: s.now()}); err != nil {
 			return err
 		}
 		s.metrics.shredded.Inc()

@@ -17,11 +17,11 @@ func TestEndedKeyIsGoneBeforeAnythingIsServed(t *testing.T) {
 		r := newRig(t, f, "anna")
 		n := f.nodes[0]
 		n.halt()
-		l, err := openLedger(ctx, n.dir, f.manifest.Fleet, n.id, n.hsm)
+		l, err := openLedger(ctx, n.dir, f.manifest.Fleet, n.id, n.hsm, newMemoryIndex())
 		if err != nil {
 			t.Fatal(err)
 		}
-		old := l.tally[c.uid].epochs[r.h.Epoch].public
+		old := indexed(t, l, c.uid).epochs[r.h.Epoch].public
 		if err := l.append(ctx, &entry{Kind: entryEnd, UID: c.uid, Epoch: r.h.Epoch}); err != nil {
 			t.Fatal(err)
 		}

@@ -6,13 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
-
-	"coffer/internal/durable"
 )
 
 // ledger is what one node itself has seen, and by whose authority: an
@@ -27,12 +23,17 @@ import (
 //
 // An append is over once the file is synced and the head anchored in the HSM.
 // Appends that come at the same time share both.
+//
+// What the entries say of each account is in the index, which follows the file: it is
+// written after the file is synced, so it never has what the file has not.
 type ledger struct {
 	f      *os.File
 	hsm    HSM
-	tally  map[UID]*tally
-	leaver map[leaving]struct{} // epochs that are over and whose key is perhaps not shredded yet
-	mu     sync.RWMutex         // guards tally and leaver (the maps), head and recent; see follow.go for the tallies
+	index  Index
+	offset int64        // end of the file; the flusher's
+	marks  [2]mark      // see passed; the flusher's
+	read   int64        // bytes of the file read when it was opened, without the first entry
+	mu     sync.RWMutex // guards head and recent
 	head   head
 	first  head            // when it was opened
 	recent [maxRecent]head // those since then: number n of them lies at n mod maxRecent
@@ -43,12 +44,6 @@ type ledger struct {
 	flushing bool
 	broken   error // after a failed write the file is not to be trusted before a restart
 	flusher  sync.WaitGroup
-}
-
-// leaving names a key that must go.
-type leaving struct {
-	uid   UID
-	epoch Epoch
 }
 
 // head is a position in the chain of entries.
@@ -76,83 +71,6 @@ const (
 	maxBatch    = 256 // entries; so the file is at most that far ahead of the anchor
 	maxRecent   = 1 << 14
 )
-
-// openLedger reads the ledger in dir, or starts one for the node. It fails with
-// [ErrRollback] when the anchor in the HSM is ahead of the file, and with
-// [ErrLedger] when the file was damaged or is another node's.
-func openLedger(ctx context.Context, dir string, fleet FleetID, node string, hsm HSM) (*ledger, error) {
-	anchor, err := hsm.Anchor(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("reading the ledger's anchor: %w", err)
-	}
-	path := filepath.Join(dir, ledgerName)
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		if anchor != [40]byte{} {
-			return nil, fmt.Errorf("opening %s: there is none: %w", path, ErrRollback)
-		}
-		if err := durable.WriteFile(path, []byte(ledgerMagic), 0o600); err != nil {
-			return nil, err
-		}
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	l := &ledger{f: f, hsm: hsm, tally: make(map[UID]*tally), leaver: make(map[leaving]struct{})}
-	if err := l.load(ctx, fleet, node, anchor); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), f.Close())
-	}
-	return l, nil
-}
-
-// load reads the file, cuts a last entry that was not written whole, and makes
-// sure that nothing is missing that was ever acted upon: all that was is anchored.
-func (l *ledger) load(ctx context.Context, fleet FleetID, node string, anchor [40]byte) error {
-	r := &entryReader{r: l.f}
-	if err := r.magic(); err != nil {
-		return err
-	}
-	anchored := anchor == [40]byte{}
-	for {
-		e, err := r.next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if r.head.count == 1 && (e.Kind != entryFirst || e.ID != AttemptID(fleet) || e.Node != node) {
-			return fmt.Errorf("it belongs to another node or fleet: %w", ErrLedger)
-		}
-		if r.head.bytes() == anchor {
-			anchored = true
-		}
-		l.apply(e)
-	}
-	l.head, l.first = r.head, r.head
-	at := binary.BigEndian.Uint64(anchor[:8])
-	switch {
-	case l.head.count < at:
-		return fmt.Errorf("%d entries, the anchor is at %d: %w", l.head.count, at, ErrRollback)
-	case !anchored:
-		return fmt.Errorf("entry %d is not the one that is anchored: %w", at, ErrRollback)
-	case l.head.count > at+maxBatch:
-		return fmt.Errorf("%d entries, the anchor is at %d: %w", l.head.count, at, ErrRollback)
-	}
-	if err := l.f.Truncate(r.offset); err != nil { // the cut entry was never anchored, so never acted upon
-		return err
-	}
-	if _, err := l.f.Seek(r.offset, io.SeekStart); err != nil {
-		return err
-	}
-	if err := l.f.Sync(); err != nil {
-		return err
-	}
-	if l.head.count == 0 {
-		return l.flush(ctx, []*entry{{Kind: entryFirst, ID: AttemptID(fleet), Node: node}})
-	}
-	return l.hsm.SetAnchor(ctx, l.head.bytes())
-}
 
 // link continues the chain.
 func (h head) next(frame []byte) head {
@@ -210,7 +128,7 @@ func (l *ledger) flushAll(ctx context.Context) {
 	}
 }
 
-// flush makes entries durable, anchors the new head, and counts them. They count
+// flush makes entries durable, counts them, and anchors the new head. They count
 // from the sync on, also if the anchor then fails.
 func (l *ledger) flush(ctx context.Context, entries []*entry) error {
 	h := l.head
@@ -224,6 +142,9 @@ func (l *ledger) flush(ctx context.Context, entries []*entry) error {
 	if err == nil {
 		err = l.f.Sync()
 	}
+	if err == nil {
+		err = l.post(mark{h, l.offset + int64(len(buf))}, entries)
+	}
 	if err != nil {
 		err = fmt.Errorf("vault: writing the ledger: %w", err)
 		l.queue.Lock()
@@ -235,14 +156,85 @@ func (l *ledger) flush(ctx context.Context, entries []*entry) error {
 	l.head = h
 	l.recent[l.heads%maxRecent] = h
 	l.heads++
-	for _, e := range entries {
-		l.apply(e)
-	}
 	l.mu.Unlock()
 	if err := l.hsm.SetAnchor(ctx, h.bytes()); err != nil {
 		return fmt.Errorf("anchoring the ledger: %w", err)
 	}
 	return nil
+}
+
+// post takes entries that are in the file into the index.
+func (l *ledger) post(at mark, entries []*entry) error {
+	p := newPosting(l.index)
+	for _, e := range entries {
+		if err := p.apply(e); err != nil {
+			return err
+		}
+	}
+	l.passed(at)
+	l.offset = at.offset
+	return p.write(at, l.marks[0])
+}
+
+// tally returns what the ledger knows of the account, nil if nothing.
+func (l *ledger) tally(uid UID) (*tally, error) { return readTally(l.index, uid) }
+
+// leavers calls fn for the keys of ended epochs that are perhaps not shredded yet.
+func (l *ledger) leavers(fn func(uid UID, e Epoch)) error {
+	return l.index.Scan([]byte{'l'}, []byte{'l' + 1}, func(k, _ []byte) bool {
+		if len(k) == 1+len(UID{})+len(Epoch{}) {
+			fn(UID(k[1:33]), Epoch(k[33:]))
+		}
+		return true
+	})
+}
+
+// lookAt notes when Run has to look at the account by time, 0: not at all. The caller
+// holds the account's lock. No entry says so: it follows from the entries, the state
+// and the clock, and a review finds it again.
+func (l *ledger) lookAt(uid UID, at int64) error {
+	t, err := l.tally(uid)
+	if err != nil || t == nil || t.look == at {
+		return err
+	}
+	changes := make(map[string][]byte)
+	if t.look != 0 {
+		changes[string(lookKey(t.look, uid))] = nil
+	}
+	if t.look = at; at != 0 {
+		changes[string(lookKey(at, uid))] = []byte{}
+	}
+	changes[string(tallyKey(uid))] = t.encode()
+	return l.index.Write(changes)
+}
+
+// due returns up to limit accounts to look at by time, the first ones first.
+func (l *ledger) due(now int64, limit int) (uids []UID, err error) {
+	err = l.index.Scan([]byte{'d'}, lookKey(now+1, UID{}), func(k, _ []byte) bool {
+		if len(k) == 1+8+len(UID{}) {
+			uids = append(uids, UID(k[9:]))
+		}
+		return len(uids) < limit
+	})
+	return uids, err
+}
+
+// accounts calls fn for every account from uid on, until it returns false or an error.
+func (l *ledger) accounts(from UID, fn func(uid UID, t *tally) (bool, error)) error {
+	var failed error
+	err := l.index.Scan(tallyKey(from), []byte{'a' + 1}, func(k, v []byte) bool {
+		if len(k) != 1+len(UID{}) {
+			return true
+		}
+		t, err := decodeTally(v)
+		more := false
+		if err == nil {
+			more, err = fn(UID(k[1:]), t)
+		}
+		failed = err
+		return err == nil && more
+	})
+	return errors.Join(err, failed)
 }
 
 // state returns the last entry's position, and whether the ledger still works.
@@ -277,5 +269,5 @@ func (l *ledger) close() error {
 	}
 	l.queue.Unlock()
 	l.flusher.Wait()
-	return l.f.Close()
+	return errors.Join(l.f.Close(), l.index.Close())
 }

@@ -12,7 +12,25 @@ import (
 
 func openTestLedger(t *testing.T, dir string, h HSM) (*ledger, error) {
 	t.Helper()
-	return openLedger(context.Background(), dir, FleetID{1}, "n1", h)
+	return openLedger(context.Background(), dir, FleetID{1}, "n1", h, newMemoryIndex())
+}
+
+// indexed is what the ledger knows of an account.
+func indexed(tb testing.TB, l *ledger, uid UID) *tally {
+	tb.Helper()
+	t, err := l.tally(uid)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return t
+}
+
+func (s *Server) tally(uid UID) *tally {
+	t, err := s.ledger.tally(uid)
+	if err != nil {
+		panic(err) // the index is in memory
+	}
+	return t
 }
 
 func testEntry(n byte) *entry {
@@ -148,7 +166,7 @@ func TestLedgerRefusesAnOldCopy(t *testing.T) {
 	if _, err := openTestLedger(t, dir, newSoftHSM(t)); err != nil {
 		t.Errorf("within a batch of an anchor that was never set: %v", err)
 	}
-	if _, err := openLedger(context.Background(), dir, FleetID{1}, "n2", newSoftHSM(t)); !errors.Is(err, ErrLedger) {
+	if _, err := openLedger(context.Background(), dir, FleetID{1}, "n2", newSoftHSM(t), newMemoryIndex()); !errors.Is(err, ErrLedger) {
 		t.Errorf("as another node's: %v, want ErrLedger", err)
 	}
 }
@@ -170,7 +188,7 @@ func TestLedgerNeedsItsAnchor(t *testing.T) {
 	if err := l.append(context.Background(), testEntry(1)); err == nil {
 		t.Error("an append without anchor is done")
 	}
-	if used := l.tally[UID{1}].used(); used != 1 {
+	if used := indexed(t, l, UID{1}).used(); used != 1 {
 		t.Errorf("%d counted, want 1", used)
 	}
 }

@@ -30,18 +30,23 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) followAll(ctx context.Context) error {
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
-	s.review()
-	at, byTime := uint64(0), true
+	f := &follower{Server: s}
+	if err := f.begin(); err != nil {
+		return err
+	}
+	byTime := true
 	for {
 		moved := s.moved()
-		at = s.catchUp(ctx, at)
+		f.catchUp(ctx)
 		if byTime {
-			s.reviewPending(ctx)
+			s.lookByTime(ctx)
 			s.sweep(ctx)
 		}
+		again := f.reviewSome(ctx)
 		byTime = false
 		select {
 		case <-moved:
+		case <-again:
 		case <-tick.C:
 			byTime = true
 		case <-ctx.Done():
@@ -50,40 +55,29 @@ func (s *Server) followAll(ctx context.Context) error {
 	}
 }
 
-// review puts every account of the ledger on the list: while this node was down,
-// anything may have become due.
-func (s *Server) review() {
-	s.ledger.mu.RLock()
-	var all []UID
-	for uid := range s.ledger.tally {
-		all = append(all, uid)
-	}
-	s.ledger.mu.RUnlock()
-	for _, uid := range all {
-		s.again(uid, s.now())
-	}
-}
-
-// catchUp follows every account that the feed names after position at, and
-// returns the position it has reached.
-func (s *Server) catchUp(ctx context.Context, at uint64) uint64 {
+// catchUp follows every account that the feed names after the position that was
+// reached before.
+func (f *follower) catchUp(ctx context.Context) {
 	for ctx.Err() == nil {
-		uids, now, lost := s.feed(at)
-		if lost {
-			s.review()
+		uids, now, lost := f.feed(f.at)
+		if now < f.at && time.Since(f.started) < catchUp {
+			return // the log is still replayed
 		}
 		var g errgroup.Group
 		g.SetLimit(followers)
 		for _, uid := range uids {
-			g.Go(func() error { s.followOne(ctx, uid); return nil })
+			g.Go(func() error { f.followOne(ctx, uid); return nil })
 		}
 		g.Wait()
-		if at = now; len(uids) == 0 {
+		if ctx.Err() != nil {
+			return
+		}
+		f.reached(now, lost)
+		if len(uids) == 0 {
 			break
 		}
 	}
-	s.followed.Store(s.now())
-	return at
+	f.followed.Store(f.now())
 }
 
 // feed returns the accounts that changed after position at, and the position up to
@@ -116,29 +110,29 @@ func (s *Server) followOne(ctx context.Context, uid UID) {
 	if err == nil {
 		_, err = s.follow(ctx, sn)
 	}
-	if err != nil {
-		s.log.Error("an account was not followed", zap.Error(err))
-		s.again(uid, s.now()+followTick.Milliseconds())
+	if err == nil {
+		return
+	}
+	s.log.Error("an account was not followed", zap.Error(err))
+	if err := s.ledger.lookAt(uid, s.now()+followTick.Milliseconds()); err != nil {
+		s.log.Error("nor is it noted to try again", zap.Error(err))
 	}
 }
 
-// reviewPending looks again at the accounts whose time has come.
-func (s *Server) reviewPending(ctx context.Context) {
-	now := s.now()
-	var uids []UID
-	s.mu.Lock()
-	for uid, at := range s.pending {
-		if now >= at {
-			uids = append(uids, uid)
-			delete(s.pending, uid) // following puts it back if need be
-		}
-	}
-	s.mu.Unlock()
-	for _, uid := range uids {
-		if ctx.Err() != nil {
+// lookByTime looks at the accounts whose time has come.
+func (s *Server) lookByTime(ctx context.Context) {
+	for ctx.Err() == nil {
+		uids, err := s.ledger.due(s.now(), sweepBatch)
+		if err != nil {
+			s.log.Error("the ledger's index cannot be read", zap.Error(err))
 			return
 		}
-		s.followOne(ctx, uid)
+		for _, uid := range uids {
+			s.followOne(ctx, uid)
+		}
+		if len(uids) < sweepBatch {
+			return
+		}
 	}
 }
 

@@ -25,7 +25,12 @@ type ServerConfig struct {
 	Log      Log    // required
 	HSM      HSM    // required
 	Auth     Auth   // required; see [OpenAuth], [TokenAuth], [JWTAuth]
-	Limits   Limits // zero: DefaultLimits
+
+	// Index is that of the ledger in Dir; the server closes it, also when it fails. nil keeps it in memory,
+	// and reads the whole ledger at each start: right for tests and a few accounts.
+	Index Index
+
+	Limits Limits // zero: DefaultLimits
 
 	Transport func(Node) http.RoundTripper // to the other nodes; nil: TLS 1.3 with the node's pin
 
@@ -51,14 +56,21 @@ type Server struct {
 	regressions atomic.Uint64
 	followed    atomic.Int64 // Unix ms when Run was last done with all that is applied
 
-	mu      sync.Mutex
-	wake    chan struct{} // closed and replaced when the state has moved
-	pending map[UID]int64 // accounts that Run looks at again by time, and when: Unix ms
+	mu   sync.Mutex
+	wake chan struct{} // closed and replaced when the state has moved
 }
 
 // NewServer checks the configuration, opens the ledger and compares it with
 // the HSM's anchor: [ErrRollback], [ErrLedger], [ErrManifest]. It starts nothing.
-func NewServer(ctx context.Context, c ServerConfig) (*Server, error) {
+func NewServer(ctx context.Context, c ServerConfig) (_ *Server, err error) {
+	if c.Index == nil {
+		c.Index = newMemoryIndex()
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Index.Close())
+		}
+	}()
 	if c.Log == nil || c.HSM == nil || c.Auth == nil || c.Dir == "" {
 		return nil, errors.New("vault: a server needs Dir, Log, HSM and Auth")
 	}
@@ -78,7 +90,7 @@ func NewServer(ctx context.Context, c ServerConfig) (*Server, error) {
 	}
 	s := &Server{
 		c: c, fleet: m.Fleet, manifest: m, hash: m.Hash(), log: c.Logger, metrics: newMetrics(c.Metrics),
-		limits: newLimiters(c.Limits), started: time.Now(), wake: make(chan struct{}), pending: make(map[UID]int64),
+		limits: newLimiters(c.Limits), started: time.Now(), wake: make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = zap.NewNop()
@@ -95,9 +107,10 @@ func NewServer(ctx context.Context, c ServerConfig) (*Server, error) {
 	if s.witness, err = newWitness(&s.c, m, s.hash, s.log); err != nil {
 		return nil, err
 	}
-	if s.ledger, err = openLedger(ctx, c.Dir, m.Fleet, c.NodeID, c.HSM); err != nil {
+	if s.ledger, err = openLedger(ctx, c.Dir, m.Fleet, c.NodeID, c.HSM, c.Index); err != nil {
 		return nil, err
 	}
+	s.log.Info("ledger is open", zap.Uint64("entries", s.ledger.head.count), zap.Int64("bytes read", s.ledger.read))
 	if err := s.shredLeft(ctx); err != nil {
 		return nil, errors.Join(err, s.ledger.close())
 	}
@@ -143,17 +156,6 @@ func (s *Server) moved() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.wake
-}
-
-// again notes when Run has to look at the account by time; 0: not at all.
-func (s *Server) again(uid UID, at int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if at != 0 {
-		s.pending[uid] = at
-	} else {
-		delete(s.pending, uid)
-	}
 }
 
 // Close closes the ledger, after Serve and Run have returned.

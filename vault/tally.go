@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// tally is what the ledger knows of one account. It changes only by entries, so
-// that a restart finds it as it was. Fields are written under ledger.mu by an
-// append; whoever appends for an account holds its lock in Server.
+// tally is what the ledger knows of one account: one row of the index. But for look
+// it changes only by entries, so that the ledger alone gives it again. It is the
+// reader's own copy, as of when it was read; whoever appends for an account holds its
+// lock in Server.
 type tally struct {
 	feed     uint64 // position of the newest state that an entry was taken from
 	seq      uint64 // highest attempt seen
@@ -16,11 +17,13 @@ type tally struct {
 	refilled int64 // own time
 	spends   []spend
 	epochs   map[Epoch]*epochTally
-	current  Epoch // zero if none lives
-	former   Epoch // zero if none lives
-	until    int64 // own time when former ends
-	disabled int64 // own time when an unsigned disable was first seen, 0 if none
-	gone     bool  // it had a current epoch, and has none now
+	current  Epoch   // zero if none lives
+	former   Epoch   // zero if none lives
+	until    int64   // own time when former ends
+	disabled int64   // own time when an unsigned disable was first seen, 0 if none
+	gone     bool    // it had a current epoch, and has none now
+	leaving  []Epoch // over, and the key is perhaps not shredded yet
+	look     int64   // own time when Run looks at the account again, 0: not by time
 }
 
 // spend is an attempt that counts. What is here may be evaluated, any number of
@@ -46,19 +49,66 @@ type epochTally struct {
 	proved    uint64 // attempt of its newest proof
 }
 
-// apply takes an entry into the index. The caller holds mu, or is alone.
-func (l *ledger) apply(e *entry) {
+// posting is a change of the index under way.
+type posting struct {
+	index   Index
+	tallies map[UID]*tally // that changed; nil: there is none
+	changes map[string][]byte
+}
+
+func newPosting(ix Index) *posting {
+	return &posting{index: ix, tallies: make(map[UID]*tally), changes: make(map[string][]byte)}
+}
+
+// readTally returns an account's row, nil if there is none.
+func readTally(ix Index, uid UID) (*tally, error) {
+	b, ok, err := ix.Get(tallyKey(uid))
+	if err != nil || !ok {
+		return nil, err
+	}
+	return decodeTally(b)
+}
+
+func (p *posting) tally(uid UID) (t *tally, err error) {
+	if t, ok := p.tallies[uid]; ok {
+		return t, nil
+	}
+	if t, err = readTally(p.index, uid); err == nil {
+		p.tallies[uid] = t
+	}
+	return t, err
+}
+
+// write makes the changes, and moves the marks.
+func (p *posting) write(at, from mark) error {
+	for uid, t := range p.tallies {
+		if t != nil {
+			p.changes[string(tallyKey(uid))] = t.encode()
+		}
+	}
+	p.changes[string(indexAt)], p.changes[string(indexFrom)] = at.encode(), from.encode()
+	return p.index.Write(p.changes)
+}
+
+// apply takes an entry in.
+func (p *posting) apply(e *entry) error {
 	if e.Kind == entryFirst {
-		return
+		return nil
+	}
+	t, err := p.tally(e.UID)
+	if err != nil {
+		return err
 	}
 	if e.Kind == entryGone {
-		delete(l.leaver, leaving{e.UID, e.Epoch})
-		return
+		if t != nil {
+			t.leaving = slices.DeleteFunc(t.leaving, func(o Epoch) bool { return o == e.Epoch })
+		}
+		p.changes[string(leavingKey(e.UID, e.Epoch))] = nil
+		return nil
 	}
-	t := l.tally[e.UID]
 	if t == nil {
 		t = &tally{epochs: make(map[Epoch]*epochTally)}
-		l.tally[e.UID] = t
+		p.tallies[e.UID] = t
 	}
 	t.feed = max(t.feed, e.Feed)
 	ep := t.epochs[e.Epoch]
@@ -66,7 +116,7 @@ func (l *ledger) apply(e *entry) {
 	case entryKey:
 		t.epochs[e.Epoch] = &epochTally{element: e.Element, public: e.Public}
 	case entryCommit:
-		l.applyCommit(t, e)
+		p.applyCommit(t, e)
 	case entrySpend:
 		t.seq = max(t.seq, e.Seq)
 		t.spends = append(t.spends, spend{e.Seq, e.ID, e.Epoch, e.Element, e.At, e.Own})
@@ -89,11 +139,12 @@ func (l *ledger) apply(e *entry) {
 	case entryKeep:
 		t.disabled = 0
 	case entryEnd:
-		l.end(e.UID, t, e.Epoch)
+		p.end(e.UID, t, e.Epoch)
 	}
+	return nil
 }
 
-func (l *ledger) applyCommit(t *tally, e *entry) {
+func (p *posting) applyCommit(t *tally, e *entry) {
 	ep := t.epochs[e.Epoch]
 	if ep == nil { // this node does not take part
 		ep = new(epochTally)
@@ -106,7 +157,7 @@ func (l *ledger) applyCommit(t *tally, e *entry) {
 	switch e.How {
 	case howFirst, howProven:
 		for _, old := range []Epoch{t.current, t.former} {
-			l.end(e.UID, t, old)
+			p.end(e.UID, t, old)
 		}
 		t.restore(t.seq)
 		t.budget, t.refilled, t.disabled = ep.policy.Budget, e.Own, 0
@@ -121,21 +172,22 @@ func (l *ledger) applyCommit(t *tally, e *entry) {
 			t.former = t.current
 			t.until = e.Own + seconds(t.policy().Grace).Milliseconds()
 		} else {
-			l.end(e.UID, t, t.current)
+			p.end(e.UID, t, t.current)
 		}
 	}
 	t.current, t.gone = e.Epoch, false
 }
 
 // end makes an epoch unusable, and its key one that must go.
-func (l *ledger) end(uid UID, t *tally, e Epoch) {
+func (p *posting) end(uid UID, t *tally, e Epoch) {
 	ep := t.epochs[e]
 	if ep == nil {
 		return
 	}
 	delete(t.epochs, e)
 	if ep.public != ([33]byte{}) {
-		l.leaver[leaving{uid, e}] = struct{}{}
+		t.leaving = append(t.leaving, e)
+		p.changes[string(leavingKey(uid, e))] = []byte{}
 	}
 	if t.current == e {
 		t.current, t.gone = Epoch{}, true

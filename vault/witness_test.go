@@ -22,14 +22,14 @@ func (n *testNode) image(t *testing.T) (restore func()) {
 	}
 	kept := filepath.Join(t.TempDir(), "image")
 	copyDir(n.dir, kept)
-	anchor := n.hsm.anchor
+	anchor, index := n.hsm.anchor, n.index.after(len(n.index.writes))
 	return func() {
 		t.Helper()
 		if err := os.RemoveAll(n.dir); err != nil {
 			t.Fatal(err)
 		}
 		copyDir(kept, n.dir)
-		n.hsm.anchor = anchor
+		n.hsm.anchor, n.index = anchor, &tracedIndex{memoryIndex: index}
 	}
 }
 

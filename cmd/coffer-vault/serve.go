@@ -88,9 +88,13 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 		return &exitError{err, exitConfig, `"coffer-vault fleet show" prints the fleet; node.json says what this node is`}
 	}
 	order.Halt = store.Halt
+	index, err := store.OpenMap(filepath.Join(c.Dir, "vault", "index"))
+	if err != nil {
+		return err
+	}
 	server, err = vault.NewServer(ctx, vault.ServerConfig{
 		NodeID: c.Name, Dir: filepath.Join(c.Dir, "vault"), Manifest: manifest, Roots: roots,
-		Log: replicated{store}, HSM: token, Auth: authority,
+		Log: replicated{store}, HSM: token, Auth: authority, Index: index,
 		Logger: log.Named("vault"), Metrics: telemetry.Prefix(reg, "vault"),
 	})
 	if err != nil {

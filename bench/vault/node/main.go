@@ -92,9 +92,13 @@ func run(ctx context.Context, id, dir, fleet, root, control string, takes time.D
 		return err
 	}
 	order.Halt = store.Halt
+	index, err := store.OpenMap(filepath.Join(dir, "vault", "index"))
+	if err != nil {
+		return err
+	}
 	server, err = vault.NewServer(ctx, vault.ServerConfig{
 		NodeID: id, Dir: filepath.Join(dir, "vault"), Manifest: manifest, Roots: roots,
-		Log: replicated{store}, HSM: hsm, Auth: vault.OpenAuth{},
+		Log: replicated{store}, HSM: hsm, Auth: vault.OpenAuth{}, Index: index,
 		Limits: vault.Limits{Account: 1e6, Address: 1e7, Node: 1e7},
 	})
 	if err != nil {
