@@ -110,13 +110,16 @@ func SaveProfile(dir string, p Profile) error {
 	return nil
 }
 
-// Forget removes the key, the profile and all else that [Save] and
-// [RememberPassword] wrote into dir, the key first. A credential is not its to remove.
+// Forget removes the key, the profile and all else that [Save], [RememberPassword]
+// and [Passkeys] wrote into dir, the key first. A credential is not its to remove.
 func Forget(dir string) error {
 	for _, name := range []string{keyFile, checkFile, profileFile} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("forgetting the backup key: %w", err)
 		}
+	}
+	if err := os.RemoveAll(filepath.Join(dir, passkeyFolder)); err != nil {
+		return fmt.Errorf("forgetting the backup key: %w", err)
 	}
 	if err := durable.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forgetting the backup key: %w", err)
