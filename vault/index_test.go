@@ -105,7 +105,7 @@ func TestIndexIsMadeWholeAgain(t *testing.T) {
 			}
 		}
 		if n%3 == 0 {
-			if err := l.append(context.Background(), life(n + 100)...); err != nil {
+			if err := l.append(context.Background(), life(n+100)...); err != nil {
 				t.Fatal(err)
 			}
 		}

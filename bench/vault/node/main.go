@@ -54,19 +54,7 @@ func (m *machine) Apply(kv raftstore.KV, index uint64, cmd []byte) []byte {
 }
 
 func run(ctx context.Context, id, dir, fleet, root, control string, takes time.Duration) error {
-	manifest, err := os.ReadFile(fleet)
-	if err != nil {
-		return err
-	}
-	roots, err := vault.ParseRoots([]string{root}, 0)
-	if err != nil {
-		return err
-	}
-	signed, err := vault.ParseManifest(manifest)
-	if err != nil {
-		return err
-	}
-	m, err := signed.Verify(roots, time.Now())
+	manifest, roots, m, err := readFleet(fleet, root)
 	if err != nil {
 		return err
 	}
@@ -125,6 +113,22 @@ func run(ctx context.Context, id, dir, fleet, root, control string, takes time.D
 		return server.Serve(ctx, clients, cert)
 	})
 	return g.Wait()
+}
+
+// readFleet reads the manifest, and checks it by its root key in hex.
+func readFleet(file, root string) (manifest []byte, roots vault.Roots, m *vault.Manifest, err error) {
+	if manifest, err = os.ReadFile(file); err != nil {
+		return nil, roots, nil, err
+	}
+	if roots, err = vault.ParseRoots([]string{root}, 0); err != nil {
+		return nil, roots, nil, err
+	}
+	signed, err := vault.ParseManifest(manifest)
+	if err != nil {
+		return nil, roots, nil, err
+	}
+	m, err = signed.Verify(roots, time.Now())
+	return manifest, roots, m, err
 }
 
 // openHSM returns keys in memory if takes is negative.
