@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -ldflags '-s -w'
 
 # what tests and demo run beside Go and gcc
 DEMO_PACKAGES := softhsm2
-TEST_PACKAGES := $(DEMO_PACKAGES) acl attr awscli chromium fish fuse3 iproute2 mandoc poppler-utils python3-boto3 rclone rpm s3cmd s3fs zbar-tools zsh
+TEST_PACKAGES := $(DEMO_PACKAGES) acl attr awscli chromium dbus-daemon fish fuse3 iproute2 mandoc poppler-utils python3-boto3 rclone rpm s3cmd s3fs zbar-tools zsh
 
 unexport AWS_CA_BUNDLE
 
@@ -52,8 +52,9 @@ need-test:
 
 # Programs that only tests run, at the versions of tools/go.mod.
 .PHONY: tools
-tools: $(TOOLS)/cyclonedx-gomod $(TOOLS)/minio $(TOOLS)/nfpm $(TOOLS)/restic $(TOOLS)/s5cmd $(TOOLS)/staticcheck
+tools: $(TOOLS)/cyclonedx-gomod $(TOOLS)/mc $(TOOLS)/minio $(TOOLS)/nfpm $(TOOLS)/restic $(TOOLS)/s5cmd $(TOOLS)/staticcheck
 
+$(TOOLS)/mc: PKG = github.com/minio/mc
 $(TOOLS)/minio: PKG = github.com/minio/minio
 $(TOOLS)/restic: PKG = github.com/restic/restic/cmd/restic
 $(TOOLS)/s5cmd: PKG = github.com/peak/s5cmd/v2

@@ -99,12 +99,20 @@ func (p *patient) daemon(ctx context.Context, u *config.User) {
 	default:
 		p.ok("daemon", "%s", describeDaemon(&st))
 	}
+	told := make(map[string]bool)
+	for _, x := range st.Problems {
+		told[x.Source] = true
+		switch x.Kind {
+		case "locked": // said above
+		case "watch", "unreadable":
+			p.warn("daemon", x.Hint, "%s", x.Text)
+		default:
+			p.fail("daemon", errors.New(x.Text), x.Hint)
+		}
+	}
 	for _, s := range st.Sources {
-		switch {
-		case s.LastError != "":
-			p.fail("daemon", fmt.Errorf("source %s: %s", s.Name, s.LastError), "")
-		case s.Watch.Error != "":
-			p.warn("daemon", "", "source %s: %s", s.Name, s.Watch.Error)
+		if s.LastError != "" && !told[s.Name] {
+			p.fail("daemon", fmt.Errorf("source %s: %s", s.Name, s.LastError), s.Hint)
 		}
 	}
 }

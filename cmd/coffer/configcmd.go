@@ -19,7 +19,7 @@ func (a *app) configCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.configShow(cmd, origin) },
 	}
 	show.Flags().BoolVar(&origin, "origin", false, "say where each value comes from")
-	cmd.AddCommand(show, &cobra.Command{
+	cmd.AddCommand(show, a.configReloadCommand(), &cobra.Command{
 		Use: "check", Short: "Say whether the configuration is right, and if not, where it is wrong", Args: atMost(0, "config check takes none"),
 		RunE: func(*cobra.Command, []string) error {
 			if _, err := a.load(); err != nil {

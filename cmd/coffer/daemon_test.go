@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -96,8 +97,18 @@ func (r *rig) run(want int, args ...string) {
 	}
 }
 
+// want looks for patterns in what the last command has printed.
+func (r *rig) want(patterns ...string) {
+	r.t.Helper()
+	for _, p := range patterns {
+		if text := r.out.String() + r.err.String(); !regexp.MustCompile(p).MatchString(text) {
+			r.t.Errorf("no %s in\n%s", p, text)
+		}
+	}
+}
+
 // daemon runs one on the machine until the test ends.
-func (r *rig) daemon(key *fakeKey) {
+func (r *rig) daemon(key *fakeKey, change ...func(*daemon.Config)) {
 	r.t.Helper()
 	u, err := config.LoadUser(filepath.Join(r.dir, "c.toml"))
 	if err != nil {
@@ -108,7 +119,7 @@ func (r *rig) daemon(key *fakeKey) {
 		sources = append(sources, daemon.Source{Name: s.Name, Path: s.Path, ScanOnly: true, Quiet: time.Second, MaxWait: time.Minute, Scan: time.Hour})
 	}
 	started := make(chan struct{})
-	d, err := daemon.New(daemon.Config{
+	c := daemon.Config{
 		Sources: sources, StateDir: u.StateDir, Control: u.Control, Key: key, Started: func() { close(started) },
 		Open: func(context.Context) (daemon.Repo, error) {
 			if key.Locked() {
@@ -116,7 +127,11 @@ func (r *rig) daemon(key *fakeKey) {
 			}
 			return fakeRepo{}, nil
 		},
-	})
+	}
+	for _, fn := range change {
+		fn(&c)
+	}
+	d, err := daemon.New(c)
 	if err != nil {
 		r.t.Fatal(err)
 	}

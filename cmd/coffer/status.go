@@ -167,6 +167,15 @@ func (a *app) printStatus(s status) error {
 	for _, src := range s.Daemon.Sources {
 		line("source", "%s  %s  %s", src.Name, src.Path, describeSource(src, time.Now()))
 	}
+	for _, task := range s.Daemon.Tasks {
+		line("task", "%s  %s", task.Name, describeTask(task))
+	}
+	for _, p := range s.Daemon.Problems {
+		line("problem", "%s (since %s)", p.Text, p.Since.Local().Format("2006-01-02 15:04"))
+		if p.Hint != "" {
+			line("", "-> %s", p.Hint)
+		}
+	}
 	return t.Flush()
 }
 
@@ -194,6 +203,11 @@ func describeDaemon(d *daemon.Status) string {
 		s += ", paused"
 	case d.Paused:
 		s += ", paused until " + d.PausedUntil.Local().Format(time.DateTime)
+	case d.Hold != "":
+		s += ", waiting: " + d.Hold
+	}
+	if len(d.Config.Restart) > 0 {
+		s += ", needs a restart for [" + strings.Join(d.Config.Restart, "], [") + "]"
 	}
 	return s
 }
