@@ -14,8 +14,8 @@ import (
 
 // answer decides what a request gets. Nothing is looked up before the token is
 // accepted: to strangers, all accounts look the same.
-func (s *Server) answer(ctx context.Context, r *Request) *Answer {
-	if r.Manifest != s.hash {
+func (s *Server) answer(ctx context.Context, r *Request, by *inForce) *Answer {
+	if r.Manifest != by.hash {
 		return &Answer{Code: CodeManifest}
 	}
 	body, uid, err := parseBody(r.Kind, r.Body)
@@ -46,15 +46,15 @@ func (s *Server) answer(ctx context.Context, r *Request) *Answer {
 	case *ReceiptBody:
 		return s.receipt(ctx, b)
 	}
-	return s.propose(ctx, r, body, uid)
+	return s.propose(ctx, r, body, uid, by.manifest)
 }
 
 // propose puts a command into the log, if this node leads.
-func (s *Server) propose(ctx context.Context, r *Request, body any, uid UID) *Answer {
+func (s *Server) propose(ctx context.Context, r *Request, body any, uid UID, m *Manifest) *Answer {
 	if id, _, mine := s.c.Log.Leader(); !mine {
 		return &Answer{Code: CodeNotLeader, Leader: id}
 	}
-	if b, ok := body.(*CommitBody); ok && !s.acceptable(b) {
+	if b, ok := body.(*CommitBody); ok && !acceptable(b, m) {
 		return &Answer{Code: CodeMalformed}
 	}
 	if b, ok := body.(*AttemptBody); ok && ppss.CheckPoint(b.Element) != nil {
@@ -82,12 +82,12 @@ func (s *Server) propose(ctx context.Context, r *Request, body any, uid UID) *An
 
 // acceptable refuses a record that asks for more than the fleet grants, or for
 // another stretching. The ledgers would not follow it; so it is better never in the log.
-func (s *Server) acceptable(b *CommitBody) bool {
+func acceptable(b *CommitBody, m *Manifest) bool {
 	_, h, err := parseRecord(b.Record)
-	if err != nil || h.Fleet != s.fleet || h.UID != b.UID || h.Threshold != s.manifest.Threshold || len(b.Record) > maxRecord {
+	if err != nil || h.Fleet != m.Fleet || h.UID != b.UID || h.Threshold != m.Threshold || len(b.Record) > maxRecord {
 		return false
 	}
-	return h.Argon == s.manifest.Argon && string(encode(h.Policy)) == string(encode(s.manifest.Policy))
+	return h.Argon == m.Argon && string(encode(h.Policy)) == string(encode(m.Policy))
 }
 
 // maxRecord lets two records fit an answer.

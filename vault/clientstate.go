@@ -34,7 +34,7 @@ func notOlder(dir string, m *Manifest) error {
 	}
 	path := filepath.Join(dir, seenName+hex.EncodeToString(m.Fleet[:]))
 	var s seen
-	switch b, err := readSmall(path); {
+	switch b, err := readSmall(path, maxMessage+1); {
 	case errors.Is(err, os.ErrNotExist):
 	case err != nil:
 		return err
@@ -55,13 +55,14 @@ func notOlder(dir string, m *Manifest) error {
 	return durable.WriteFile(path, encode(&seen{m.Fleet, m.Sequence, m.Hash()}), 0o600)
 }
 
-func readSmall(path string) ([]byte, error) {
+// readSmall reads a file of at most limit bytes, and the beginning of a longer one.
+func readSmall(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxMessage+1))
+	return io.ReadAll(io.LimitReader(f, limit))
 }
 
 func (c *Client) resumePath() string {
@@ -90,7 +91,7 @@ func (c *Client) resume(ctx context.Context) error {
 	if c.c.StateDir == "" {
 		return nil
 	}
-	b, err := readSmall(c.resumePath())
+	b, err := readSmall(c.resumePath(), maxMessage+1)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -146,10 +146,10 @@ func (f *following) commit(ctx context.Context, r *registration) error {
 		return f.unauthorised("commit") // it names a key that this node did not make
 	}
 	how, ok := f.right(t, sn, r, h)
-	if !ok || h.Argon != f.manifest.Argon {
+	if !ok || !f.inForce().stretched[h.Argon] {
 		return f.unauthorised("commit")
 	}
-	p := h.Policy.within(f.manifest.Policy) // a leader need not have asked whether it is acceptable
+	p := h.Policy.within(f.inForce().manifest.Policy) // a leader need not have asked whether it is acceptable
 	return f.append(ctx, &entry{
 		Kind: entryCommit, UID: sn.uid, Epoch: r.Epoch, Own: f.now(), Feed: sn.feed, At: r.At,
 		Proof: rec.Public, Hash: recordHash(r.Record), Policy: &p, How: how, Sig: r.Old,

@@ -18,11 +18,14 @@ const callTime = 15 * time.Second
 
 // ServeHTTP answers requests at [Path] and [ManifestPath].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var put bool
 	switch {
 	case r.URL.Path == ManifestPath && r.Method == http.MethodGet:
 		w.Header().Set("Content-Type", "application/cbor")
-		w.Write(s.c.Manifest)
+		w.Write(s.inForce().file)
 		return
+	case r.URL.Path == ManifestPath && r.Method == http.MethodPut:
+		put = true
 	case r.URL.Path != Path:
 		http.Error(w, "not found", http.StatusNotFound)
 		return
@@ -37,6 +40,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), callTime)
 	defer cancel()
+	if put {
+		s.takeManifest(w, r)
+		return
+	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
 		http.Error(w, "cannot read the request", http.StatusBadRequest)
@@ -48,10 +55,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	start := time.Now()
-	a := s.answer(ctx, req)
+	by := s.inForce()
+	a := s.answer(ctx, req, by)
 	s.metrics.requests.WithLabelValues(kindNames[req.Kind], a.Code.String()).Inc()
 	s.metrics.seconds.WithLabelValues(kindNames[req.Kind]).Observe(time.Since(start).Seconds())
-	out, err := s.sign(ctx, a, data, s.shown(req))
+	out, err := s.sign(ctx, a, data, s.shown(req), by)
 	if err != nil {
 		s.log.Error("an answer was not signed", zap.Error(err))
 		http.Error(w, "unavailable", http.StatusServiceUnavailable)
@@ -59,6 +67,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/cbor")
 	w.Write(out)
+}
+
+// takeManifest follows a newer manifest, whoever hands it in: it speaks for itself.
+func (s *Server) takeManifest(w http.ResponseWriter, r *http.Request) {
+	file, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
+	newer := false
+	if err == nil {
+		newer, err = s.Follow(file)
+	}
+	switch {
+	case err != nil:
+		s.log.Warn("a manifest that was handed in is not followed", zap.Error(err))
+		http.Error(w, "not acceptable", http.StatusConflict)
+	case newer:
+		s.log.Info("a newer manifest was handed in, and is followed", zap.Uint64("number", s.inForce().manifest.Sequence))
+	}
 }
 
 // shown is the head that an answer to the request shows. Until enough other nodes
@@ -74,8 +98,8 @@ func (s *Server) shown(r *Request) head {
 
 // sign completes an answer to the request and signs it. Every answer is
 // answerSize bytes long: its length tells nobody what it says.
-func (s *Server) sign(ctx context.Context, a *Answer, request []byte, h head) ([]byte, error) {
-	a.Version, a.Node, a.Manifest, a.Request, a.Head = version, s.c.NodeID, s.hash, sha256.Sum256(request), h.bytes()
+func (s *Server) sign(ctx context.Context, a *Answer, request []byte, h head, by *inForce) ([]byte, error) {
+	a.Version, a.Node, a.Manifest, a.Request, a.Head = version, s.c.NodeID, by.hash, sha256.Sum256(request), h.bytes()
 	body := encode(a)
 	sig, err := s.c.HSM.Sign(ctx, answerDigest(body))
 	if err != nil {
@@ -91,9 +115,12 @@ func (s *Server) sign(ctx context.Context, a *Answer, request []byte, h head) ([
 // Serve answers clients on l over TLS 1.3 until ctx ends, then lets the requests
 // in flight finish.
 func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate) error {
+	s.cert.CompareAndSwap(nil, &cert)
 	h := &http.Server{
-		Handler:           s,
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}},
+		Handler: s,
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return s.cert.Load(), nil
+		}},
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       callTime,
 		WriteTimeout:      2 * callTime,
@@ -113,3 +140,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 	}
 	return <-done
 }
+
+// SetCertificate makes new connections of clients see another certificate.
+func (s *Server) SetCertificate(cert tls.Certificate) { s.cert.Store(&cert) }

@@ -45,7 +45,7 @@ func (k *keyFiles) path(uid UID, epoch Epoch) string {
 
 // load returns the key's file, and [os.ErrNotExist] if there is none.
 func (k *keyFiles) load(uid UID, epoch Epoch) (*keyFile, error) {
-	b, err := readSmall(k.path(uid, epoch))
+	b, err := readSmall(k.path(uid, epoch), maxMessage+1)
 	if err != nil {
 		return nil, nameless("reading", err)
 	}

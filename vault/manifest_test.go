@@ -271,7 +271,7 @@ func TestManifestChanges(t *testing.T) {
 	sm.Signatures = nil
 	sm.Sign(stranger[0])
 	for _, n := range f.nodes {
-		n.server.c.Manifest = sm.Bytes()
+		n.server.force.Store(&inForce{file: sm.Bytes()})
 	}
 	if b, err := old.NewerManifest(context.Background()); b != nil || err != nil {
 		t.Errorf("a manifest of strangers is taken: %v", err)

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -95,9 +96,19 @@ func (c *Client) NewerManifest(ctx context.Context) ([]byte, error) {
 
 // manifest fetches the node's fleet file.
 func (n *nodeClient) manifest(ctx context.Context, timeout time.Duration) ([]byte, error) {
+	return n.file(ctx, http.MethodGet, nil, timeout)
+}
+
+// hand gives the node a fleet file, which it follows if it is newer than its own.
+func (n *nodeClient) hand(ctx context.Context, file []byte, timeout time.Duration) error {
+	_, err := n.file(ctx, http.MethodPut, file, timeout)
+	return err
+}
+
+func (n *nodeClient) file(ctx context.Context, method string, body []byte, timeout time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, n.node.URL+ManifestPath, nil)
+	r, err := http.NewRequestWithContext(ctx, method, n.node.URL+ManifestPath, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

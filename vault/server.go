@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,24 +35,29 @@ type ServerConfig struct {
 
 	Transport func(Node) http.RoundTripper // to the other nodes; nil: TLS 1.3 with the node's pin
 
+	// Adopt is called before the node follows a newer manifest, for whoever else has
+	// to: raft's peers, the node's certificate. An error leaves all as it was.
+	Adopt func(*Manifest) error
+
 	Logger  *zap.Logger           // nil logs nothing
 	Metrics prometheus.Registerer // nil registers nothing
 }
 
 // Server answers clients for one node.
 type Server struct {
-	c        ServerConfig
-	fleet    FleetID
-	manifest *Manifest
-	hash     [32]byte // of manifest
-	log      *zap.Logger
-	metrics  *metrics
-	limits   *limiters
-	ledger   *ledger
-	keys     *keyFiles
-	witness  *witness
-	started  time.Time
+	c       ServerConfig
+	fleet   FleetID
+	force   atomic.Pointer[inForce]
+	cert    atomic.Pointer[tls.Certificate]
+	log     *zap.Logger
+	metrics *metrics
+	limits  *limiters
+	ledger  *ledger
+	keys    *keyFiles
+	witness *witness
+	started time.Time
 
+	following   sync.Mutex      // held by Follow
 	locks       [256]sync.Mutex // of accounts, by the first byte of the UID
 	regressions atomic.Uint64
 	followed    atomic.Int64 // Unix ms when Run was last done with all that is applied
@@ -74,14 +80,11 @@ func NewServer(ctx context.Context, c ServerConfig) (_ *Server, err error) {
 	if c.Log == nil || c.HSM == nil || c.Auth == nil || c.Dir == "" {
 		return nil, errors.New("vault: a server needs Dir, Log, HSM and Auth")
 	}
-	sm, err := ParseManifest(c.Manifest)
+	now, err := readInForce(c.Dir, c.Manifest, c.Roots)
 	if err != nil {
 		return nil, err
 	}
-	m, err := sm.Verify(c.Roots, time.Now())
-	if err != nil {
-		return nil, err
-	}
+	m := now.manifest
 	if _, ok := m.Node(c.NodeID); !ok {
 		return nil, fmt.Errorf("%w: node %q is not in it", ErrManifest, c.NodeID)
 	}
@@ -89,9 +92,10 @@ func NewServer(ctx context.Context, c ServerConfig) (_ *Server, err error) {
 		c.Limits = DefaultLimits()
 	}
 	s := &Server{
-		c: c, fleet: m.Fleet, manifest: m, hash: m.Hash(), log: c.Logger, metrics: newMetrics(c.Metrics),
+		c: c, fleet: m.Fleet, log: c.Logger, metrics: newMetrics(c.Metrics),
 		limits: newLimiters(c.Limits), started: time.Now(), wake: make(chan struct{}),
 	}
+	s.force.Store(now)
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
@@ -101,10 +105,13 @@ func NewServer(ctx context.Context, c ServerConfig) (_ *Server, err error) {
 	if err := durable.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := noteFollowed(c.Dir, now.file); err != nil {
+		return nil, err
+	}
 	if s.keys, err = openKeyFiles(c.Dir); err != nil {
 		return nil, err
 	}
-	if s.witness, err = newWitness(&s.c, m, s.hash, s.log); err != nil {
+	if s.witness, err = newWitness(&s.c, m, now.hash, s, s.log); err != nil {
 		return nil, err
 	}
 	if s.ledger, err = openLedger(ctx, c.Dir, m.Fleet, c.NodeID, c.HSM, c.Index); err != nil {
@@ -120,7 +127,7 @@ func NewServer(ctx context.Context, c ServerConfig) (_ *Server, err error) {
 // proveIdentity makes sure that the HSM holds the identity key of the manifest:
 // else no client would believe this node, and nobody would see why.
 func (s *Server) proveIdentity(ctx context.Context) error {
-	n, _ := s.manifest.Node(s.c.NodeID)
+	n := nodeOf(s.inForce().manifest, s.c.NodeID)
 	digest := sha256.Sum256([]byte("coffer vault 1 identity check"))
 	sig, err := s.c.HSM.Sign(ctx, digest)
 	if err != nil {

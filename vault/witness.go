@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -25,17 +26,26 @@ import (
 // have answered that with it they are a threshold. What they show it has signed
 // itself, so none of them can make a longer one up to keep it down.
 type witness struct {
-	self  Node
-	need  int // others that must have answered
+	id    string // this node's
 	path  string
-	hash  [32]byte // of the manifest
-	peers []*nodeClient
 	log   *zap.Logger
 	every time.Duration // witnessEvery; tests that pass weeks ask less often
+	over  func(Node) http.RoundTripper
+	force heeder
 
 	mu    sync.Mutex
+	self  Node
+	need  int      // others that must have answered
+	hash  [32]byte // of the manifest
+	peers []*nodeClient
 	seen  map[string]*signed // newest answer, by node
 	heard map[string]bool    // others that have answered since the start, by node
+}
+
+// heeder is what the witness does with other nodes' manifests; [Server] is one.
+type heeder interface {
+	Follow(file []byte) (newer bool, err error)
+	inForce() *inForce
 }
 
 const (
@@ -51,23 +61,13 @@ type witnessFile struct {
 	Seen    []signed `cbor:"2,keyasint"`
 }
 
-func newWitness(c *ServerConfig, m *Manifest, hash [32]byte, log *zap.Logger) (*witness, error) {
+func newWitness(c *ServerConfig, m *Manifest, hash [32]byte, force heeder, log *zap.Logger) (*witness, error) {
 	w := &witness{
-		need: int(m.Threshold) - 1, path: filepath.Join(c.Dir, witnessName), hash: hash, log: log, every: witnessEvery,
+		id: c.NodeID, path: filepath.Join(c.Dir, witnessName), log: log, every: witnessEvery, over: c.Transport, force: force,
 		seen: make(map[string]*signed), heard: make(map[string]bool),
 	}
-	for _, n := range m.Nodes {
-		if n.ID == c.NodeID {
-			w.self = n
-			continue
-		}
-		var rt http.RoundTripper
-		if c.Transport != nil {
-			rt = c.Transport(n)
-		}
-		w.peers = append(w.peers, newNodeClient(n, rt))
-	}
-	b, err := readSmall(w.path)
+	w.follow(m, hash)
+	b, err := readSmall(w.path, maxMessage+1)
 	if errors.Is(err, os.ErrNotExist) {
 		return w, nil
 	}
@@ -84,6 +84,39 @@ func newWitness(c *ServerConfig, m *Manifest, hash [32]byte, log *zap.Logger) (*
 		}
 	}
 	return w, nil
+}
+
+// follow takes the other nodes from a newer manifest. What is remembered of those that
+// stay is remembered on.
+func (w *witness) follow(m *Manifest, hash [32]byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.peers {
+		p.http.CloseIdleConnections()
+	}
+	w.need, w.hash, w.peers = int(m.Threshold)-1, hash, nil
+	heard := make(map[string]bool)
+	for _, n := range m.Nodes {
+		if n.ID == w.id {
+			w.self = n
+			continue
+		}
+		var rt http.RoundTripper
+		if w.over != nil {
+			rt = w.over(n)
+		}
+		w.peers = append(w.peers, newNodeClient(n, rt))
+		heard[n.ID] = w.heard[n.ID]
+	}
+	maps.DeleteFunc(heard, func(_ string, yes bool) bool { return !yes })
+	w.heard = heard
+}
+
+// others returns the other nodes, and what to say to them.
+func (w *witness) others() (self Node, hash [32]byte, peers []*nodeClient) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.self, w.hash, w.peers
 }
 
 // readHead returns the head in a signed answer of the node.
@@ -144,36 +177,58 @@ type own interface {
 func (w *witness) ask(ctx context.Context, p *nodeClient, l own) (newer bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, witnessCall)
 	defer cancel()
-	a, _, err := w.question(ctx, p, w.self.ID)
+	self, hash, _ := w.others()
+	a, _, err := question(ctx, p, hash, self.ID)
 	if err != nil {
 		return false, err
+	}
+	if a.Code == CodeManifest {
+		return false, w.compare(ctx, p)
 	}
 	if len(a.Record) != 0 {
 		var mine signed
 		if err := decode(a.Record, &mine); err != nil {
 			return false, err
 		}
-		h, ok := readHead(w.self, &mine)
+		h, ok := readHead(self, &mine)
 		if first := l.began(); ok && h.count >= first.count && !l.had(h) {
 			return false, fmt.Errorf("node %s has seen %d entries of this ledger, which had %d: %w", p.node.ID, h.count, first.count, ErrRollback)
 		}
 	}
 	w.mu.Lock()
-	w.heard[p.node.ID] = true
+	if w.hash == hash {
+		w.heard[p.node.ID] = true
+	}
 	w.mu.Unlock()
 	// What is kept is an answer that shows no other: else each would hold the one
 	// before, which holds the one before, until none fits an answer any more.
-	_, sg, err := w.question(ctx, p, "")
+	_, sg, err := question(ctx, p, hash, "")
 	if err != nil {
 		return false, err
 	}
 	return w.note(p.node, sg), nil
 }
 
+// compare is for a node that follows another manifest: the newer one of the two is for both.
+func (w *witness) compare(ctx context.Context, p *nodeClient) error {
+	file, err := p.manifest(ctx, witnessCall)
+	if err != nil {
+		return err
+	}
+	newer, err := w.force.Follow(file)
+	if newer {
+		w.log.Info("another node has a newer manifest, which is followed", zap.String("node", p.node.ID))
+	}
+	if newer || err != nil {
+		return err
+	}
+	return p.hand(ctx, w.force.inForce().file, witnessCall)
+}
+
 // question asks a node for its head, and for what it has seen of another, "" for none.
-func (w *witness) question(ctx context.Context, p *nodeClient, of string) (*Answer, *signed, error) {
-	a, sg, err := p.ask(ctx, &Request{Version: version, Kind: KindHead, Manifest: w.hash, Body: encode(&HeadBody{of})})
-	if err == nil && a.Code != CodeOK {
+func question(ctx context.Context, p *nodeClient, hash [32]byte, of string) (*Answer, *signed, error) {
+	a, sg, err := p.ask(ctx, &Request{Version: version, Kind: KindHead, Manifest: hash, Body: encode(&HeadBody{of})})
+	if err == nil && a.Code != CodeOK && a.Code != CodeManifest {
 		err = fmt.Errorf("vault: it answers %q", a.Code)
 	}
 	return a, sg, err
@@ -195,13 +250,10 @@ func (w *witness) save() error {
 // run asks the others until ctx ends. It returns [ErrRollback] if one has seen more
 // of this node's ledger than there is.
 func (w *witness) run(ctx context.Context, l own) error {
-	if len(w.peers) == 0 {
-		<-ctx.Done()
-		return nil
-	}
 	for wait := witnessFirst; ; wait = min(2*wait, w.every) {
 		changed := false
-		for _, p := range w.peers {
+		_, _, peers := w.others()
+		for _, p := range peers {
 			newer, err := w.ask(ctx, p, l)
 			if errors.Is(err, ErrRollback) {
 				return err

@@ -2,85 +2,21 @@ package main
 
 import (
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"os"
 	"path/filepath"
-	"time"
 
 	"coffer/internal/config"
 	"coffer/internal/durable"
 	"coffer/vault"
 )
-
-// certificateLife is long: peers and clients pin the key and look at no date.
-const certificateLife = 20 * 365 * 24 * time.Hour
-
-func certificateFiles(dir string) (cert, key string) {
-	return filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-}
-
-// makeCertificate makes the node's TLS key and a self-signed certificate, unless
-// they are there.
-func makeCertificate(dir, name string) (tls.Certificate, error) {
-	certFile, keyFile := certificateFiles(dir)
-	if _, err := os.Stat(certFile); err == nil {
-		return loadCertificate(dir)
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("making a key: %w", err)
-	}
-	if err := writeKey(keyFile, key); err != nil {
-		return tls.Certificate{}, err
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("making a serial number: %w", err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(certificateLife),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("making a certificate: %w", err)
-	}
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if err := durable.WriteFile(certFile, block, 0o644); err != nil {
-		return tls.Certificate{}, err
-	}
-	return loadCertificate(dir)
-}
-
-func loadCertificate(dir string) (tls.Certificate, error) {
-	c, err := tls.LoadX509KeyPair(certificateFiles(dir))
-	if err != nil {
-		return c, hinted(fmt.Errorf("loading the node's certificate: %w", err), `"coffer-vault init" makes it`)
-	}
-	return c, nil
-}
-
-func pin(c tls.Certificate) ([32]byte, error) {
-	leaf, err := x509.ParseCertificate(c.Certificate[0])
-	if err != nil {
-		return [32]byte{}, fmt.Errorf("parsing the node's certificate: %w", err)
-	}
-	return sha256.Sum256(leaf.RawSubjectPublicKeyInfo), nil
-}
 
 // writeKey writes a private key for its owner alone; it replaces none.
 func writeKey(file string, key crypto.PrivateKey) error {
@@ -182,7 +118,11 @@ func fill(to []byte, digits string) error {
 	return nil
 }
 
-// loadManifest reads and verifies the fleet's manifest.
+// vaultDir is where the node keeps its ledger, its keys and the manifests it followed.
+func vaultDir(c *config.Vault) string { return filepath.Join(c.Dir, "vault") }
+
+// loadManifest reads and verifies the fleet's manifest: the file that the operator
+// put there, or a newer one that the node has heard of.
 func loadManifest(c *config.Vault) ([]byte, vault.Roots, *vault.Manifest, error) {
 	fail := func(err error, hint string) ([]byte, vault.Roots, *vault.Manifest, error) {
 		return nil, vault.Roots{}, nil, &exitError{err, exitConfig, hint}
@@ -195,11 +135,7 @@ func loadManifest(c *config.Vault) ([]byte, vault.Roots, *vault.Manifest, error)
 	if err != nil {
 		return fail(fmt.Errorf("reading the manifest: %w", err), `"coffer-vault fleet init" makes it`)
 	}
-	signed, err := vault.ParseManifest(b)
-	if err != nil {
-		return fail(fmt.Errorf("%s: %w", c.Manifest, err), "")
-	}
-	m, err := signed.Verify(roots, time.Now())
+	b, m, err := vault.NewestManifest(vaultDir(c), b, roots)
 	if err != nil {
 		return fail(fmt.Errorf("%s: %w", c.Manifest, err), `"coffer-vault fleet show" prints it with its signatures`)
 	}

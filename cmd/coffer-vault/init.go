@@ -19,6 +19,7 @@ import (
 
 func (a *app) initCommand() *cobra.Command {
 	var operator string
+	var renew bool
 	c := &cobra.Command{
 		Use: "init", Short: "Make a node's HSM keys, certificate and node.json", Args: none,
 		Long: "Init prepares the node that the configuration describes: its folder, the PIN file, the HSM's keys,\n" +
@@ -29,10 +30,14 @@ func (a *app) initCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if renew {
+				return a.renew(c)
+			}
 			return a.init(cmd.Context(), c, operator)
 		},
 	}
 	c.Flags().StringVar(&operator, "operator", "", "who runs the node, for people to read; default its name")
+	c.Flags().BoolVar(&renew, "new-certificate", false, "make another TLS key, for the fleet's next manifest; the present one is used until then")
 	return c
 }
 
@@ -66,6 +71,40 @@ func (a *app) init(ctx context.Context, c *config.Vault, operator string) error 
 		ID: c.Name, Operator: operator, URL: "https://" + c.Advertise, Raft: c.RaftAdvertise,
 		TLSPin: hex.EncodeToString(p[:]), Identity: hex.EncodeToString(identity[:]), HSM: kind(info),
 	}
+	return a.writeNode(c, f)
+}
+
+// renew makes another TLS key and names it in node.json. The node may run.
+func (a *app) renew(c *config.Vault) error {
+	_, _, m, err := loadManifest(c)
+	if err != nil {
+		return err
+	}
+	file := nodeFilePath(c)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return hinted(err, `"coffer-vault init" writes it`)
+	}
+	var f nodeFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	cert, err := renewCertificate(c.Dir, m, c.Name)
+	if err != nil {
+		return err
+	}
+	p, err := pin(cert)
+	if err != nil {
+		return err
+	}
+	f.TLSPin = hex.EncodeToString(p[:])
+	return a.writeNode(c, f)
+}
+
+func nodeFilePath(c *config.Vault) string { return filepath.Join(c.Dir, "node.json") }
+
+// writeNode writes node.json and says where it is.
+func (a *app) writeNode(c *config.Vault, f nodeFile) error {
 	if _, err := f.node(); err != nil {
 		return err
 	}
@@ -73,7 +112,7 @@ func (a *app) init(ctx context.Context, c *config.Vault, operator string) error 
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(c.Dir, "node.json")
+	file := nodeFilePath(c)
 	if err := durable.WriteFile(file, append(b, '\n'), 0o644); err != nil {
 		return fmt.Errorf("writing %s: %w", file, err)
 	}

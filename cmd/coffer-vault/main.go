@@ -35,7 +35,7 @@ const (
 func main() {
 	// The PIN and the certificate's key will be in memory: no core dump, no debugger of the same user.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // it cannot fail for 0
-	signal.Ignore(syscall.SIGHUP)                    // a node has nothing to reload, and must not end by it
+	signal.Ignore(syscall.SIGHUP)                    // serve takes it for reload; nothing else ends by it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second signal ends the program at once

@@ -222,11 +222,16 @@ func (f *testFleet) leader() string {
 
 func (f *testFleet) client(account string) *vault.Client {
 	f.t.Helper()
+	return f.clientOf(f.manifest, account)
+}
+
+func (f *testFleet) clientOf(manifest []byte, account string) *vault.Client {
+	f.t.Helper()
 	roots, err := vault.ParseRoots([]string{f.root}, 0)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	c, err := vault.NewClient(vault.ClientConfig{Manifest: f.manifest, Roots: roots, Account: account, StateDir: f.t.TempDir()})
+	c, err := vault.NewClient(vault.ClientConfig{Manifest: manifest, Roots: roots, Account: account, StateDir: f.t.TempDir()})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -58,9 +58,9 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 	if err != nil {
 		return err
 	}
-	cert, err := loadCertificate(c.Dir)
+	cert, err := pinnedCertificate(c.Dir, m, c.Name)
 	if err != nil {
-		return err
+		return &exitError{err, exitConfig, ""}
 	}
 	authority, refresh, err := auth(ctx, c, m.Fleet)
 	if err != nil {
@@ -88,12 +88,12 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 		return &exitError{err, exitConfig, `"coffer-vault fleet show" prints the fleet; node.json says what this node is`}
 	}
 	order.Halt = store.Halt
-	index, err := store.OpenMap(filepath.Join(c.Dir, "vault", "index"))
+	index, err := store.OpenMap(filepath.Join(vaultDir(c), "index"))
 	if err != nil {
 		return err
 	}
 	server, err = vault.NewServer(ctx, vault.ServerConfig{
-		NodeID: c.Name, Dir: filepath.Join(c.Dir, "vault"), Manifest: manifest, Roots: roots,
+		NodeID: c.Name, Dir: vaultDir(c), Manifest: manifest, Roots: roots, Adopt: func(m *vault.Manifest) error { return adopt(c, m, store, server) },
 		Log: replicated{store}, HSM: token, Auth: authority, Index: index,
 		Logger: log.Named("vault"), Metrics: telemetry.Prefix(reg, "vault"),
 	})
@@ -111,7 +111,7 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 		clients.Close()
 		return &exitError{err, exitConfig, ""}
 	}
-	return n.run(ctx, append(watched, refresh, server.Run, func(ctx context.Context) error { return server.Serve(ctx, clients, cert) }))
+	return n.run(ctx, append(watched, refresh, n.reload, server.Run, func(ctx context.Context) error { return server.Serve(ctx, clients, cert) }))
 }
 
 // joins says whether a node without state waits to be added. Only a fleet's first

@@ -91,7 +91,7 @@ func (a *app) restoreSnapshot(file string) error {
 	if err != nil {
 		return err
 	}
-	cert, err := loadCertificate(c.Dir)
+	cert, err := pinnedCertificate(c.Dir, m, c.Name)
 	if err != nil {
 		return err
 	}
