@@ -33,9 +33,9 @@ func TestLogsNameNobody(t *testing.T) {
 		const password = "password canary"
 		key := f.register(c, password)
 		f.wrong(c, "wrong canary")
-		f.nodes[1].hsm.lie = true
+		f.nodes[1].hsm.lies(true)
 		c.Recover(context.Background(), password)
-		f.nodes[1].hsm.lie = false
+		f.nodes[1].hsm.lies(false)
 		f.client("anna.canary", func(c *ClientConfig) { c.Token = "token.canary" }).Recover(context.Background(), password)
 		f.forge("anna.canary", func(a *account) { a.Gone = 1 }) // unauthorised
 		synctest.Wait()

@@ -57,15 +57,16 @@ func TestOneLyingNode(t *testing.T) {
 		defer f.close()
 		key := f.register(f.client("anna"), "right")
 		for liar := range 3 {
-			f.nodes[liar].hsm.lie = true
+			f.nodes[liar].hsm.lies(true)
 			for range 5 { // answers come in any order
 				if got, err := f.client("anna").Recover(context.Background(), "right"); err != nil || got != key {
 					t.Errorf("node %d lies: %v", liar, err)
 				}
 			}
-			f.nodes[liar].hsm.lie = false
+			f.nodes[liar].hsm.lies(false)
 		}
-		f.nodes[0].hsm.lie, f.nodes[1].hsm.lie = true, true
+		f.nodes[0].hsm.lies(true)
+		f.nodes[1].hsm.lies(true)
 		if left := f.wrong(f.client("anna"), "right"); left != 9 {
 			t.Errorf("two lie: %d left, want 9", left)
 		}

@@ -74,6 +74,13 @@ func newSoftHSM(tb testing.TB) *softHSM {
 	return &softHSM{identity: k, keys: make(map[string][32]byte), guesses: make(map[string]map[[33]byte]bool)}
 }
 
+// lies makes the HSM evaluate with another key from now on.
+func (h *softHSM) lies(yes bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lie = yes
+}
+
 func (h *softHSM) NewKey(_ context.Context, owner []byte) ([]byte, [33]byte, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
