@@ -115,10 +115,28 @@ func (s *shell) try(name string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// upstreams are what clients are tried over.
+// same compares a file that a client wrote with n bytes of original from off on.
+func (s *shell) same(file, original string, off, n int) {
+	s.t.Helper()
+	got, err := os.ReadFile(filepath.Join(s.dir, file))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	want, err := os.ReadFile(original)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if !bytes.Equal(got, want[off:off+n]) {
+		s.t.Errorf("%s: %d other bytes than the %d of %s from %d on", file, len(got), n, original, off)
+	}
+}
+
+// upstreams are what clients are tried over. They run beside each other: what a
+// client takes is mostly its own start.
 func upstreams(t *testing.T, f func(t *testing.T, g *gateway)) {
-	t.Run("folder", func(t *testing.T) { f(t, startGateway(t)) })
-	t.Run("minio", func(t *testing.T) { f(t, startGateway(t, overMinIO(t))) })
+	t.Parallel()
+	t.Run("folder", func(t *testing.T) { t.Parallel(); f(t, startGateway(t)) })
+	t.Run("minio", func(t *testing.T) { t.Parallel(); f(t, startGateway(t, overMinIO(t))) })
 }
 
 // overMinIO puts a gateway over a real S3 store.
@@ -158,6 +176,8 @@ func TestAWS(t *testing.T) {
 		if got, want := digest(t, filepath.Join(s.dir, "back")), digest(t, tree); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
+		s.run("aws", "s3api", "get-object", "--bucket", "first", "--key", "t/dir/parts.bin", "--range", "bytes=8388600-8388620", "range")
+		s.same("range", filepath.Join(tree, "dir/parts.bin"), 8388600, 21)
 		s.run("aws", "s3", "rm", "--recursive", "s3://first/")
 		s.run("aws", "s3", "rb", "s3://first")
 		if out := s.run("aws", "s3", "ls"); strings.Contains(out, "first") {
@@ -196,6 +216,7 @@ func TestRclone(t *testing.T) {
 
 // TestS3cmd: signs in its own way, checks MD5 of parts, deletes many at once.
 func TestS3cmd(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	s := newShell(t, g)
 	tree := filepath.Join(s.dir, "tree")
@@ -219,6 +240,15 @@ func TestS3cmd(t *testing.T) {
 	if got, want := digest(t, filepath.Join(s.dir, "back")), digest(t, tree); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+	parts, err := os.ReadFile(filepath.Join(tree, "dir/parts.bin"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(s.dir, "half"), parts[:len(parts)/2], 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.run("s3cmd", "get", "--continue", "s3://cmd/t/dir/parts.bin", "half") // the rest, by a range
+	s.same("half", filepath.Join(tree, "dir/parts.bin"), 0, len(parts))
 	s.run("s3cmd", "multipart", "s3://cmd")
 	s.run("s3cmd", "del", "--recursive", "--force", "s3://cmd/")
 	s.run("s3cmd", "rb", "s3://cmd")
@@ -245,6 +275,7 @@ func TestRestic(t *testing.T) {
 
 // TestS5cmd: many requests at once. The program is built by "make tools".
 func TestS5cmd(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	s := newShell(t, g)
 	tree := filepath.Join(s.dir, "tree")
@@ -269,8 +300,48 @@ func TestS5cmd(t *testing.T) {
 	s.run(s5cmd, "rb", "s3://five")
 }
 
+// TestMC: MinIO's client signs the chunks of its bodies, looks for versions, locks
+// and tags, and mirrors. The program is built by "make tools".
+func TestMC(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	s := newShell(t, g)
+	tree := filepath.Join(s.dir, "tree")
+	makeTree(t, tree)
+	mc, err := filepath.Abs("../.cache/bin/mc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.env = append(s.env, "MC_HOST_c="+strings.Replace(g.url, "http://", "http://"+testAccess+":"+testSecret+"@", 1))
+	s.run(mc, "mb", "c/mmm")
+	if out := s.run(mc, "mirror", "--json", "tree", "c/mmm/t"); !strings.Contains(out, `"source"`) {
+		t.Errorf("the first mirror transferred nothing:\n%s", out)
+	}
+	if out := s.run(mc, "mirror", "--json", "tree", "c/mmm/t"); strings.Contains(out, `"source"`) {
+		t.Errorf("the second mirror transferred:\n%s", out)
+	}
+	s.run(mc, "cp", "--recursive", "c/mmm/t/", "c/mmm/copy/")
+	s.run(mc, "mv", "c/mmm/copy/one", "c/mmm/copy/uno")
+	s.run(mc, "mv", "c/mmm/copy/uno", "c/mmm/copy/one")
+	s.run(mc, "mirror", "c/mmm/copy", "back")
+	if got, want := digest(t, filepath.Join(s.dir, "back")), digest(t, tree); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "tail"), []byte(s.run(mc, "cat", "--offset", "31457270", "c/mmm/t/dir/parts.bin")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.same("tail", filepath.Join(tree, "dir/parts.bin"), 31457270, 10)
+	s.run(mc, "tag", "set", "c/mmm/t/one", "k=v")
+	if out := s.run(mc, "stat", "c/mmm/t/one"); !strings.Contains(out, "one") {
+		t.Errorf("stat: %s", out)
+	}
+	s.run(mc, "rm", "--recursive", "--force", "c/mmm")
+	s.run(mc, "rb", "c/mmm")
+}
+
 // TestS3fs: a file system on the bucket renames by copying and writes in parts.
 func TestS3fs(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	s := newShell(t, g)
 	s.run("aws", "s3", "mb", "s3://mount")
@@ -310,8 +381,10 @@ func TestS3fs(t *testing.T) {
 // TestBoto3: the Python SDK as it is by default, over plain HTTP and over TLS,
 // where it sends its checksums in unsigned trailers.
 func TestBoto3(t *testing.T) {
+	t.Parallel()
 	for _, tls := range []bool{false, true} {
 		t.Run(map[bool]string{false: "http", true: "https"}[tls], func(t *testing.T) {
+			t.Parallel()
 			g := startGateway(t)
 			if tls {
 				g.restartTLS()

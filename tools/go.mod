@@ -3,6 +3,7 @@ module coffer/tools
 go 1.26.0
 
 tool (
+	github.com/minio/mc
 	github.com/minio/minio
 	github.com/peak/s5cmd/v2
 	github.com/restic/restic/cmd/restic
