@@ -191,7 +191,10 @@ type Entry struct {
 	ModTime time.Time         `json:"mtime"`
 	Target  string            `json:"target,omitempty"` // of a symlink
 	Inode   uint64            `json:"inode"`
-	Links   bool              `json:"links,omitempty"` // has other hard links
+	Links   bool              `json:"links,omitempty"`  // has other hard links
+	Device  uint64            `json:"device,omitempty"` // of one with Links: those with equal Device and Inode are one
+	Major   uint32            `json:"major,omitempty"`  // of a device
+	Minor   uint32            `json:"minor,omitempty"`  // of a device
 	Xattrs  map[string][]byte `json:"xattrs,omitempty"`
 	Changed bool              `json:"changed,omitempty"` // was written to while it was read
 	Missing bool              `json:"missing,omitempty"` // could not be read: metadata only

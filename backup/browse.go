@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"coffer/backup/store"
 	"coffer/backup/tree"
 )
 
@@ -20,7 +19,8 @@ var typeNames = map[tree.Type]string{tree.File: "file", tree.Dir: "dir", tree.Sy
 func entryOf(e *tree.Entry) Entry {
 	out := Entry{Name: e.Name, Type: typeNames[e.Type], Mode: e.Mode, UID: e.UID, GID: e.GID, Size: e.Size,
 		ModTime: time.Unix(e.Mtime.Sec, int64(e.Mtime.Nsec)), Target: e.Target, Inode: e.Inode,
-		Links: e.Flags&tree.Linked != 0, Changed: e.Flags&tree.Changed != 0, Missing: e.Flags&tree.Missing != 0}
+		Links: e.Flags&tree.Linked != 0, Device: e.Device, Major: e.Major, Minor: e.Minor,
+		Changed: e.Flags&tree.Changed != 0, Missing: e.Flags&tree.Missing != 0}
 	if len(e.Xattrs) > 0 {
 		out.Xattrs = make(map[string][]byte, len(e.Xattrs))
 		for _, x := range e.Xattrs {
@@ -138,55 +138,51 @@ func (r *Repo) ReadFile(ctx context.Context, s *Snapshot, name string, off, n in
 	if err != nil {
 		return nil, err
 	}
-	if e.Type != tree.File {
-		return nil, fmt.Errorf("%q in snapshot %s is a %s, not a file", name, s.ID[:8], typeNames[e.Type])
-	}
-	if e.Flags&tree.Missing != 0 {
-		return nil, fmt.Errorf("%q in snapshot %s could not be read when it was backed up: %w", name, s.ID[:8], ErrNotExist)
-	}
-	spans, err := r.st.Spans(ctx, &e)
+	f, err := r.open(ctx, s, name, &e)
 	if err != nil {
-		return nil, fmt.Errorf("%q in snapshot %s: %w", name, s.ID[:8], err)
+		return nil, err
 	}
 	end := e.Size
 	if off = max(off, 0); n >= 0 && n < end-off {
 		end = off + n
 	}
-	return &fileReader{ctx: ctx, r: r, name: name, spans: spans, off: off, end: end}, nil
+	return &fileReader{ctx: ctx, f: f, off: off, end: end}, nil
 }
 
-// fileReader reads the spans of a file.
+// fileReader reads a range of a file.
 type fileReader struct {
 	ctx      context.Context
-	r        *Repo
-	name     string
-	spans    []store.Span
+	f        *File
 	off, end int64
 }
 
 func (f *fileReader) Read(p []byte) (int, error) {
-	for len(f.spans) > 0 && f.off >= f.spans[0].Off+f.spans[0].Len {
-		f.spans = f.spans[1:]
-	}
-	if f.off >= f.end || len(f.spans) == 0 {
+	p = p[:max(0, min(int64(len(p)), f.end-f.off))]
+	if len(p) == 0 {
 		return 0, io.EOF
 	}
-	s := f.spans[0]
-	p = p[:min(int64(len(p)), f.end-f.off, s.Off+s.Len-f.off)]
-	if s.Hole {
-		clear(p)
-	} else {
-		data, err := f.r.st.Chunk(f.ctx, s.ID, f.end-f.off > s.Len)
-		if err != nil {
-			return 0, fmt.Errorf("%q: %w", f.name, err)
-		}
-		copy(p, data[f.off-s.Off:])
-	}
-	f.off += int64(len(p))
-	return len(p), nil
+	n, err := f.f.ReadAt(f.ctx, p, f.off)
+	f.off += int64(n)
+	return n, err
 }
 
 func (f *fileReader) Close() error {
-	f.spans = nil
+	f.end = 0
 	return nil
+}
+
+// Place is the directory that the top of s was when it was backed up: its path, or
+// "/" if there were several, or one that is no directory.
+func (r *Repo) Place(ctx context.Context, s *Snapshot) string {
+	if len(s.Paths) != 1 {
+		return "/"
+	}
+	if s.root.Count != uint64(len(split(s.Paths[0]))) {
+		return s.Paths[0]
+	}
+	// As many entries as there are names in the path: they may lead to a file.
+	if e, err := r.find(ctx, s, s.Paths[0]); err == nil && e.Type != tree.Dir {
+		return "/"
+	}
+	return s.Paths[0]
 }
