@@ -57,7 +57,7 @@ func (r *Repo) Restore(ctx context.Context, o RestoreOptions) (Report, error) {
 	if o.Snapshot == nil || o.To == "" {
 		return Report{}, fmt.Errorf("restoring: Snapshot and To are required")
 	}
-	rep, err := restore.Run(ctx, r.st, restore.Options{Root: &o.Snapshot.root, SetRoot: len(o.Snapshot.Paths) == 1,
+	rep, err := restore.Run(ctx, r.st, restore.Options{Root: &o.Snapshot.root, SetRoot: len(o.Snapshot.Paths) == 1 && r.Place(ctx, o.Snapshot) == o.Snapshot.Paths[0],
 		To: o.To, Paths: o.Paths, Exclude: o.Exclude, Strip: o.Strip, Overwrite: o.Overwrite, Delete: o.Delete,
 		Verify: o.Verify, DryRun: o.DryRun, Progress: o.Progress})
 	r.metrics.restored.Add(float64(rep.Bytes))

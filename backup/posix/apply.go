@@ -119,10 +119,15 @@ func Make(dirfd int, e *tree.Entry) error {
 	return nil
 }
 
-// Create makes a new file for writing; it is an error if the name is taken.
+// UnfinishedMode is that of a file which is being written. Nobody else gives it, so a
+// restore that was interrupted knows what it may replace.
+const UnfinishedMode = 0o200
+
+// Create makes a new file for writing, of UnfinishedMode; it is an error if the
+// name is taken.
 func Create(dirfd int, name string) (fd int, err error) {
 	err = retry(func() error {
-		fd, err = unix.Openat(dirfd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		fd, err = unix.Openat(dirfd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, UnfinishedMode)
 		return err
 	})
 	return fd, err

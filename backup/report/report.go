@@ -45,9 +45,11 @@ type FileError struct {
 // Failed is incomplete: what could be done is done (exit code 3 of the command).
 type Report struct {
 	Statistics
-	Failed   []FileError   `json:"failed"`   // not saved, or not restored
-	Warnings []FileError   `json:"warnings"` // done, but not in full: owner not set, file changed while it was read
-	Took     time.Duration `json:"took"`     // ns
+	Failed   []FileError   `json:"failed"`             // not saved, or not restored
+	Warnings []FileError   `json:"warnings"`           // done, but not in full: owner not set, file changed while it was read
+	Replaced []string      `json:"replaced,omitempty"` // by a restore: what was there and was another
+	Deleted  []string      `json:"deleted,omitempty"`  // by a restore: what was there and not in the snapshot
+	Took     time.Duration `json:"took"`               // ns
 }
 
 // maxListed bounds the lists of a Report.
@@ -58,6 +60,8 @@ type Log struct {
 	mu       sync.Mutex
 	failed   []FileError
 	warnings []FileError
+	replaced []string
+	deleted  []string
 	failures int64
 }
 
@@ -80,6 +84,24 @@ func (l *Log) Warn(path string, err error) {
 	}
 }
 
+// Replaced notes that something else takes the place of what was there.
+func (l *Log) Replaced(path string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.replaced) < maxListed {
+		l.replaced = append(l.replaced, path)
+	}
+}
+
+// Deleted notes that what was there is removed.
+func (l *Log) Deleted(path string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.deleted) < maxListed {
+		l.deleted = append(l.deleted, path)
+	}
+}
+
 // Failures counts what Failed was told.
 func (l *Log) Failures() int64 {
 	l.mu.Lock()
@@ -91,7 +113,7 @@ func (l *Log) Failures() int64 {
 func (l *Log) Report(s Statistics) Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Report{Statistics: s, Failed: l.failed, Warnings: l.warnings}
+	return Report{Statistics: s, Failed: l.failed, Warnings: l.warnings, Replaced: l.replaced, Deleted: l.deleted}
 }
 
 // Every calls fn, if there is one, with what progress gives a few times a second

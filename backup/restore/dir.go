@@ -127,8 +127,7 @@ func (x *restorer) makeDir(up *outDir, e *tree.Entry) *outDir {
 	d := &outDir{parent: up, name: e.Name, path: join(up.path, e.Name), e: e, fd: -1}
 	x.nDirs.Add(1)
 	if x.o.DryRun {
-		d.fd, d.users = -1, 1
-		return d
+		return x.pretendDir(up, d)
 	}
 	err := x.dirs.with(up, func(fd int) error {
 		err := unix.Mkdirat(fd, e.Name, 0o700)
@@ -145,6 +144,7 @@ func (x *restorer) makeDir(up *outDir, e *tree.Entry) *outDir {
 		if x.o.Overwrite == OverwriteNever {
 			return errors.New("something else than a directory is there")
 		}
+		x.log.Replaced(d.path)
 		if err := posix.Remove(fd, e.Name, false); err != nil {
 			return err
 		}
@@ -164,16 +164,59 @@ func (x *restorer) makeDir(up *outDir, e *tree.Entry) *outDir {
 	return d
 }
 
+// pretendDir is makeDir for a dry run: a directory that is not there is fresh, and
+// never opened.
+func (x *restorer) pretendDir(up, d *outDir) *outDir {
+	d.users = 1
+	if d.fresh = up.fresh; d.fresh {
+		return d
+	}
+	err := x.dirs.with(up, func(fd int) error {
+		var st unix.Stat_t
+		err := posix.Stat(fd, d.name, &st)
+		switch d.fresh = true; {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			d.fresh = false
+		case x.o.Overwrite == OverwriteNever:
+			return errors.New("something else than a directory is there")
+		default:
+			x.log.Replaced(d.path)
+		}
+		return nil
+	})
+	if err != nil {
+		x.log.Failed(d.path, fmt.Errorf("looking at the directory: %w", err))
+		return nil
+	}
+	if d.fresh {
+		return d
+	}
+	d.users = 0
+	if _, err := x.dirs.acquire(d); err != nil {
+		x.log.Failed(d.path, err)
+		return nil
+	}
+	return d
+}
+
 // deleteOthers removes what is in a directory and not in the snapshot.
 func (x *restorer) deleteOthers(d *outDir, entries []tree.Entry) {
-	if x.o.DryRun {
+	if d.fresh {
 		return
 	}
 	err := x.dirs.with(d, func(fd int) error {
 		names, err := posix.Names(fd, make([]byte, 8<<10))
 		for _, n := range names {
 			_, found := slices.BinarySearchFunc(entries, n, func(e tree.Entry, n string) int { return strings.Compare(e.Name, n) })
-			if !found {
+			if found {
+				continue
+			}
+			x.log.Deleted(join(d.path, n))
+			if !x.o.DryRun {
 				err = errors.Join(err, posix.Remove(fd, n, true))
 			}
 		}
@@ -187,7 +230,7 @@ func (x *restorer) deleteOthers(d *outDir, entries []tree.Entry) {
 // clear makes room for an entry, as the mode of overwriting wants it. It reports
 // false if what is there stays; if that is the same file, its metadata is set.
 func (x *restorer) clear(d *outDir, e *tree.Entry) (write bool, err error) {
-	if d.fresh || x.o.DryRun && d.fd < 0 {
+	if d.fresh {
 		return true, nil
 	}
 	err = x.dirs.with(d, func(fd int) error {
@@ -201,8 +244,12 @@ func (x *restorer) clear(d *outDir, e *tree.Entry) (write bool, err error) {
 		}
 		var old tree.Entry
 		known := posix.Fill(&old, &st)
-		if write = x.replaces(fd, e, &old, known); !write {
+		left := unfinished(e, &old)
+		if write = left || x.replaces(fd, e, &old, known); !write {
 			return nil
+		}
+		if !left && !x.identical(fd, e, &old) {
+			x.log.Replaced(join(d.path, e.Name))
 		}
 		if x.o.DryRun {
 			return nil
@@ -210,6 +257,25 @@ func (x *restorer) clear(d *outDir, e *tree.Entry) (write bool, err error) {
 		return posix.Remove(fd, e.Name, x.o.Delete)
 	})
 	return write, err
+}
+
+// unfinished reports whether old is a file that an interrupted restore has left:
+// [posix.Create] gives new files this mode, and the last write takes it away.
+func unfinished(e, old *tree.Entry) bool {
+	whole := e.Mode == old.Mode && e.Size == old.Size && e.Mtime == old.Mtime // a file that has this mode for ever
+	return old.Type == tree.File && old.Mode == posix.UnfinishedMode && !whole
+}
+
+// identical reports whether e replaces the same thing: then nothing is lost.
+func (x *restorer) identical(dirfd int, e, old *tree.Entry) bool {
+	switch {
+	case e.Type != old.Type || old.Type == tree.File && (e.Size > 0 || old.Size > 0):
+		return false
+	case e.Type == tree.Symlink:
+		target, err := posix.Readlink(dirfd, e.Name)
+		return err == nil && target == e.Target
+	}
+	return e.Major == old.Major && e.Minor == old.Minor
 }
 
 // replaces decides whether e takes the place of old.

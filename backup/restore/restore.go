@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -138,9 +139,13 @@ func (x *restorer) open() error {
 	x.top = &outDir{path: x.o.To, fd: -1}
 	if x.o.DryRun {
 		fd, err := unix.Open(x.o.To, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			x.top.fd = fd
+		if x.top.fresh = errors.Is(err, fs.ErrNotExist); x.top.fresh {
+			return nil
 		}
+		if err != nil {
+			return fmt.Errorf("opening the target %s: %w", x.o.To, err)
+		}
+		x.top.fd = fd
 		return nil
 	}
 	if err := os.MkdirAll(x.o.To, 0o700); err != nil {
@@ -265,6 +270,7 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 		k := linkKey{e.Device, e.Inode}
 		if first, ok := x.first[k]; ok {
 			x.links = append(x.links, hardLink{first, d, e.Name})
+			x.noteLink(d, e)
 			return nil
 		}
 		x.first[k] = f
@@ -307,6 +313,25 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 		f.write(0, nil)
 	}
 	return nil
+}
+
+// noteLink says what a further name of a file takes the place of.
+func (x *restorer) noteLink(d *outDir, e *tree.Entry) {
+	if d.fresh || x.o.Overwrite == OverwriteNever {
+		return
+	}
+	_ = x.dirs.with(d, func(fd int) error { // what cannot be looked at, linking will tell
+		var st unix.Stat_t
+		var old tree.Entry
+		if err := posix.Stat(fd, e.Name, &st); err != nil {
+			return err
+		}
+		known := posix.Fill(&old, &st)
+		if !known || !unfinished(e, &old) && (old.Type != e.Type || old.Size != e.Size || old.Mtime != e.Mtime) {
+			x.log.Replaced(join(d.path, e.Name))
+		}
+		return nil
+	})
 }
 
 // fetch reads the packs that are needed, several at a time.

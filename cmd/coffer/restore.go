@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,47 +13,64 @@ import (
 
 // restoreFlags are the flags of restore.
 type restoreFlags struct {
-	to, source, overwrite   string
-	exclude                 []string
-	remove, verify, pretend bool
+	to, source, overwrite            string
+	exclude                          []string
+	inPlace, remove, verify, pretend bool
 }
 
-var overwriteModes = map[string]backup.Overwrite{
-	"changed": backup.OverwriteChanged, "always": backup.OverwriteAlways, "older": backup.OverwriteOlder, "never": backup.OverwriteNever,
+// mode is how what is there is treated; refuse says that nobody said how.
+func (f *restoreFlags) mode() (mode backup.Overwrite, refuse bool, err error) {
+	mode, ok := map[string]backup.Overwrite{
+		"": backup.OverwriteChanged, "changed": backup.OverwriteChanged, "always": backup.OverwriteAlways,
+		"older": backup.OverwriteOlder, "never": backup.OverwriteNever,
+	}[f.overwrite]
+	if !ok {
+		err = usagef("--overwrite %q: not changed, always, older or never", f.overwrite)
+	}
+	return mode, f.overwrite == "" && !f.pretend, err
 }
 
 func (a *app) restoreCommand() *cobra.Command {
 	var f restoreFlags
 	cmd := &cobra.Command{
-		Use:   "restore [SNAPSHOT][:PATH] --to DIR",
-		Short: "Write files of a snapshot into a folder",
-		Long: "restore writes a snapshot, or what lies at PATH in it, into DIR: of the newest snapshot, or of the one\n" +
-			"whose id begins with SNAPSHOT. It needs no daemon. Exit status 3: some files could not be written.",
-		Example: "  coffer restore --to /tmp/all\n  coffer restore latest:/letters --to letters --source docs",
-		Args:    atMost(1, "restore takes [SNAPSHOT][:PATH]"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.restore(cmd, firstArg(args), &f) },
+		Use:   "restore [SNAPSHOT][:PATH] --to DIR | --in-place",
+		Short: "Write files of a snapshot into a folder, or to where they came from",
+		Long: "restore writes a snapshot, or what lies at PATH in it: of the newest snapshot, or of the one whose id begins\n" +
+			"with SNAPSHOT. It needs no daemon. Exit status 3: some files could not be written.\n\n" +
+			"Files that are there already and are the same stay, so a restore that was interrupted goes on when it is\n" +
+			"run again. If others would be replaced, it does nothing unless --overwrite says so: changed replaces those\n" +
+			"that differ in size or time, older those that are older than in the snapshot, always all, and never keeps\n" +
+			"all. --dry-run lists what would be replaced and deleted.",
+		Example: "  coffer restore --to /tmp/all\n  coffer restore latest:/letters --to letters --source docs\n" +
+			"  coffer restore 3fa9c1d2 --in-place --dry-run",
+		Args: atMost(1, "restore takes [SNAPSHOT][:PATH]"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.restore(cmd, firstArg(args), &f) },
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.to, "to", "", "folder to write into; it is made if it is not there")
+	fl.BoolVar(&f.inPlace, "in-place", false, "write to where the files were backed up from")
 	fl.StringVar(&f.source, "source", "", "of which source the newest snapshot is meant")
-	fl.StringVar(&f.overwrite, "overwrite", "changed", "what is there already: changed, always, older or never")
+	fl.StringVar(&f.overwrite, "overwrite", "", "which files that are there to replace: changed, always, older or never (default: refuse to replace any)")
 	fl.StringArrayVar(&f.exclude, "exclude", nil, "pattern, as in .gitignore, of what to leave out")
 	fl.BoolVar(&f.remove, "delete", false, "remove what is there and not in the snapshot")
 	fl.BoolVar(&f.verify, "verify", false, "read everything again afterwards and compare")
-	fl.BoolVar(&f.pretend, "dry-run", false, "write nothing")
+	fl.BoolVarP(&f.pretend, "dry-run", "n", false, "write nothing; list what would be replaced and deleted")
 	return cmd
 }
 
 func (a *app) restore(cmd *cobra.Command, arg string, f *restoreFlags) error {
-	if err := required(cmd, "to"); err != nil {
+	switch {
+	case f.to == "" && !f.inPlace:
+		return hint(usagef("missing --to"), "--to DIR writes into a folder, --in-place to where the files came from")
+	case f.to != "" && f.inPlace:
+		return usagef("either --to or --in-place")
+	}
+	mode, refuse, err := f.mode()
+	if err != nil {
 		return err
 	}
-	mode, ok := overwriteModes[f.overwrite]
-	if !ok {
-		return usagef("--overwrite %q: not changed, always, older or never", f.overwrite)
-	}
 	ctx := cmd.Context()
-	_, repo, err := a.openRepo(ctx)
+	u, repo, err := a.openRepo(ctx)
 	if err != nil {
 		return err
 	}
@@ -63,28 +81,47 @@ func (a *app) restore(cmd *cobra.Command, arg string, f *restoreFlags) error {
 	if _, err := repo.Stat(ctx, snap, path); err != nil { // before a folder is made for nothing
 		return fmt.Errorf("%.8s:%s: %w", snap.ID, printable(path), err)
 	}
-	m := a.meter("restore")
-	o := backup.RestoreOptions{
-		Snapshot: snap, To: absolute(f.to), Exclude: f.exclude, Overwrite: mode, Delete: f.remove, Verify: f.verify, DryRun: f.pretend, Progress: m.update,
-	}
+	o := backup.RestoreOptions{Snapshot: snap, To: absolute(f.to), Exclude: f.exclude, Overwrite: mode, Delete: f.remove, Verify: f.verify, DryRun: f.pretend}
 	if path != "" {
-		o.Paths, o.Strip = []string{path}, true
+		o.Paths, o.Strip = []string{path}, !f.inPlace
 	}
-	return a.runRestore(ctx, repo, o, m)
+	if f.inPlace {
+		if snap.Host != u.Host {
+			return hint(fmt.Errorf("snapshot %.8s is of the machine %q, and this is %q", snap.ID, snap.Host, u.Host), "--to DIR writes it into a folder")
+		}
+		o.To = repo.Place(ctx, snap)
+	}
+	if refuse {
+		if err := wouldReplace(ctx, repo, o); err != nil {
+			return err
+		}
+	}
+	return a.runRestore(ctx, repo, o)
 }
 
-func (a *app) runRestore(ctx context.Context, repo *backup.Repo, o backup.RestoreOptions, m *meter) error {
+// wouldReplace refuses a restore that replaces what nobody said may be replaced.
+func wouldReplace(ctx context.Context, repo *backup.Repo, o backup.RestoreOptions) error {
+	o.DryRun, o.Verify = true, false
+	r, err := repo.Restore(ctx, o)
+	if err != nil || len(r.Replaced) == 0 {
+		return err
+	}
+	return hint(fmt.Errorf("%s in %s would be replaced, the first is %s: nothing was done", count(len(r.Replaced), "file"), o.To, r.Replaced[0]),
+		"--overwrite changed replaces them, --overwrite never keeps them, --dry-run lists them")
+}
+
+func (a *app) runRestore(ctx context.Context, repo *backup.Repo, o backup.RestoreOptions) error {
+	m := a.meter("restore")
+	o.Progress = m.update
 	report, err := repo.Restore(ctx, o)
 	m.stop()
 	if err != nil {
-		return fmt.Errorf("restoring snapshot %.8s: %w", o.Snapshot.ID, err)
+		return err
 	}
 	if a.json {
 		err = a.printJSON(restored{o.Snapshot.ID, o.To, report})
 	} else {
-		a.fileErrors(report)
-		_, err = fmt.Fprintf(a.out, "restored snapshot %.8s of %s to %s: %s, %s in %v\n", o.Snapshot.ID,
-			o.Snapshot.Time.Local().Format(time.DateTime), printable(o.To), count(report.Files, "file"), size(report.Bytes), report.Took.Round(100*time.Millisecond))
+		err = a.printRestore(o, report)
 	}
 	if err != nil {
 		return err
@@ -93,4 +130,40 @@ func (a *app) runRestore(ctx context.Context, repo *backup.Repo, o backup.Restor
 		return errIncomplete
 	}
 	return nil
+}
+
+func (a *app) printRestore(o backup.RestoreOptions, r backup.Report) error {
+	a.fileErrors(r)
+	verb := "restored"
+	if o.DryRun {
+		verb = "would restore"
+		for _, p := range r.Replaced {
+			fmt.Fprintf(a.out, "replace  %s\n", printable(p))
+		}
+		for _, p := range r.Deleted {
+			fmt.Fprintf(a.out, "delete   %s\n", printable(p))
+		}
+	}
+	line := fmt.Sprintf("%s snapshot %.8s of %s to %s: %s, %s", verb, o.Snapshot.ID, o.Snapshot.Time.Local().Format(time.DateTime),
+		printable(o.To), count(r.Files, "file"), size(r.Bytes))
+	var notes []string
+	for _, x := range []struct {
+		n    int64
+		what string
+	}{{r.Unchanged, "there already"}, {int64(len(r.Replaced)), "replaced"}, {int64(len(r.Deleted)), "deleted"}} {
+		if x.n > 0 {
+			notes = append(notes, fmt.Sprintf("%d %s", x.n, x.what))
+		}
+	}
+	if len(notes) > 0 {
+		line += " (" + strings.Join(notes, ", ") + ")"
+	}
+	if !o.DryRun {
+		line += fmt.Sprintf(" in %v", r.Took.Round(100*time.Millisecond))
+	}
+	if o.Verify && !o.DryRun && len(r.Failed) == 0 {
+		line += ", verified"
+	}
+	_, err := fmt.Fprintln(a.out, line)
+	return err
 }
