@@ -22,7 +22,8 @@ type Config struct {
 	Prefix    string // s3: put before every name as it is; usually ends with "/"
 	Region    string // s3: empty asks the store
 	PathStyle bool   // s3: https://HOST/BUCKET, as self-hosted stores want it; IP addresses and localhost have it always
-	CAFile    string // s3: PEM file of the only authorities to trust; empty means the system's
+	Class     string // s3: storage class of what is written; empty means the store's own
+	TLS       TLS    // s3
 	Create    bool   // s3: make the bucket if it is not there
 
 	// The key for S3: given here, else in files (one line each), else in the
@@ -33,6 +34,11 @@ type Config struct {
 	SecretKey     Secret
 	AccessKeyFile string
 	SecretKeyFile string
+
+	Auth Auth // s3: other ways to a key
+
+	Lock   Lock    // s3: what is kept, and for how long
+	Limits *Limits // s3: of bandwidth; nil: none
 
 	Timeout time.Duration // without progress, after which a call fails; 0 means 30 s
 	Retries int           // of what may be tried again; 0 means 5, -1 none

@@ -3,15 +3,12 @@ package upstream
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -30,6 +27,8 @@ import (
 // that older stores asked for would be 2.7 s.
 type S3 struct {
 	core    minio.Core
+	class   string // of storage
+	lock    Lock
 	bucket  string
 	prefix  string
 	region  string
@@ -57,13 +56,16 @@ func newS3(c Config) (*S3, error) {
 	if c.Bucket == "" {
 		return nil, errors.New("no bucket given")
 	}
+	if err := c.Lock.check(); err != nil {
+		return nil, err
+	}
 	creds, err := findCredentials(c)
 	if err != nil {
 		return nil, err
 	}
 	base := c.Transport
 	if base == nil {
-		if base, err = newTransport(c.CAFile); err != nil {
+		if base, err = newTransport(c.TLS); err != nil {
 			return nil, err
 		}
 	}
@@ -79,7 +81,7 @@ func newS3(c Config) (*S3, error) {
 	core, err := minio.NewCore(u.Host, &minio.Options{
 		Creds:        creds,
 		Secure:       u.Scheme == "https",
-		Transport:    &transport{base: base, timeout: timeout, metrics: meter},
+		Transport:    &transport{base: base, timeout: timeout, metrics: meter, limits: c.Limits},
 		Region:       c.Region,
 		BucketLookup: lookup,
 		MaxRetries:   1, // ours know what may be sent twice
@@ -92,7 +94,7 @@ func newS3(c Config) (*S3, error) {
 		log = zap.NewNop()
 	}
 	return &S3{
-		core: *core, bucket: c.Bucket, prefix: c.Prefix, region: c.Region, create: c.Create,
+		core: *core, class: c.Class, lock: c.Lock, bucket: c.Bucket, prefix: c.Prefix, region: c.Region, create: c.Create,
 		retries: max(cmp.Or(c.Retries, 5), 0), maxCopy: maxCopy, local: isLoopback(u.Hostname()), log: log,
 	}, nil
 }
@@ -100,28 +102,6 @@ func newS3(c Config) (*S3, error) {
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
-}
-
-func newTransport(caFile string) (http.RoundTripper, error) {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = 64
-	t.MaxIdleConns = 0
-	t.ReadBufferSize, t.WriteBufferSize = 16<<10, 16<<10
-	t.DisableCompression = true // the bytes are random, and lengths must be those stored
-	t.ForceAttemptHTTP2 = false // many connections carry more than one
-	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, err
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate", caFile)
-		}
-		t.TLSClientConfig.RootCAs = pool
-	}
-	return t, nil
 }
 
 // Check asks the store whether the bucket is there and may be read, and makes it
@@ -136,12 +116,15 @@ func (s *S3) Check(ctx context.Context) error {
 	})
 	if errors.Is(err, errNoBucket) && s.create {
 		err = s.do(ctx, "put", always, func(ctx context.Context) error {
-			return s.core.MakeBucket(ctx, s.bucket, minio.MakeBucketOptions{Region: s.region})
+			return s.core.MakeBucket(ctx, s.bucket, minio.MakeBucketOptions{Region: s.region, ObjectLocking: s.lock.Mode != ""})
 		})
 		var answer minio.ErrorResponse
 		if errors.As(err, &answer) && answer.Code == minio.BucketAlreadyOwnedByYou {
 			err = nil
 		}
+	}
+	if err == nil && s.lock.Mode != "" {
+		err = s.checkLock(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("s3 bucket %q at %s: %w", s.bucket, s.core.EndpointURL(), err)
@@ -230,9 +213,13 @@ func (s *S3) List(ctx context.Context, prefix, after string, fn func(Info) error
 // Delete implements [Bucket].
 func (s *S3) Delete(ctx context.Context, name string) error {
 	key, err := s.key(name)
+	var version string
+	if err == nil && s.Locks(name) {
+		version, err = s.removable(ctx, key)
+	}
 	if err == nil {
 		err = s.do(ctx, "delete", always, func(ctx context.Context) error {
-			return s.core.RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{})
+			return s.core.RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{VersionID: version})
 		})
 	}
 	if err != nil && !errors.Is(err, ErrNotExist) {

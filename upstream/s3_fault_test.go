@@ -334,7 +334,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := s3Config(t, server)
-	c.Endpoint, c.CAFile = front.URL, ca
+	c.Endpoint, c.TLS.CAFile = front.URL, ca
 	b, err := upstream.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -349,7 +349,7 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: %d other bytes", name, len(got))
 		}
 	}
-	c.CAFile = ""
+	c.TLS.CAFile = ""
 	if _, err := upstream.Open(t.Context(), c); err == nil || errors.Is(err, upstream.ErrUnavailable) {
 		t.Errorf("unknown authority: %v", err)
 	}
@@ -523,7 +523,7 @@ func TestBucketMissing(t *testing.T) {
 	}
 	for _, bad := range []upstream.Config{
 		{}, {Type: "ftp"}, {Type: "s3"}, {Type: "s3", Endpoint: "host:9000", Bucket: "b"}, {Type: "s3", Endpoint: "https://host/path", Bucket: "b"},
-		{Type: "s3", Endpoint: "https://user:pass@host", Bucket: "b"}, {Type: "s3", Endpoint: c.Endpoint}, {Type: "s3", Endpoint: c.Endpoint, Bucket: "b", CAFile: "/none"},
+		{Type: "s3", Endpoint: "https://user:pass@host", Bucket: "b"}, {Type: "s3", Endpoint: c.Endpoint}, {Type: "s3", Endpoint: c.Endpoint, Bucket: "b", TLS: upstream.TLS{CAFile: "/none"}},
 	} {
 		if _, err := upstream.Open(t.Context(), bad); err == nil {
 			t.Errorf("%+v is taken", bad)

@@ -28,7 +28,7 @@ func (s *S3) StartMultipart(ctx context.Context, name string, o PutOptions) (str
 	var id string
 	if err == nil {
 		err = s.do(ctx, "start", always, func(ctx context.Context) error {
-			id, err = s.core.NewMultipartUpload(ctx, s.bucket, key, minio.PutObjectOptions{UserMetadata: metaHeaders(o.Meta)})
+			id, err = s.core.NewMultipartUpload(ctx, s.bucket, key, s.writeOptions(name, o))
 			return err
 		})
 	}

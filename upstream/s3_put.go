@@ -44,13 +44,13 @@ func (s *S3) put(ctx context.Context, name string, body io.Reader, size int64, o
 	if err != nil {
 		return Info{}, err
 	}
-	opts := minio.PutObjectOptions{UserMetadata: metaHeaders(o.Meta)}
+	opts := s.writeOptions(name, o)
 	setConditions(&opts, o)
 	if src.crc != "" {
 		opts.UserMetadata["x-amz-checksum-crc32c"] = src.crc // goes out as the header it is
 		opts.DisableContentSha256 = true
-	} else if s.local && size > 0 {
-		opts.Checksum, opts.DisableContentSha256 = minio.ChecksumCRC32C, true // in a trailer
+	} else if (s.local || opts.Mode != "") && size > 0 { // a lock demands a checksum
+		opts.Checksum, opts.DisableContentSha256 = minio.ChecksumCRC32C, s.local // in a trailer
 	}
 	again := func(err error) bool {
 		return src.seeker != nil && (!o.IfAbsent && o.IfMatch == "" || noEffect(err))
@@ -66,6 +66,15 @@ func (s *S3) put(ctx context.Context, name string, body io.Reader, size int64, o
 		return Info{}, err
 	}
 	return Info{Name: name, Size: size, ModTime: time.Now(), ETag: unquote(done.ETag), Meta: o.Meta}, nil
+}
+
+// writeOptions are the attributes of what is written under a name.
+func (s *S3) writeOptions(name string, o PutOptions) minio.PutObjectOptions {
+	opts := minio.PutObjectOptions{UserMetadata: metaHeaders(o.Meta), StorageClass: s.class}
+	if s.Locks(name) {
+		opts.Mode, opts.RetainUntilDate = s.lock.mode(), s.lock.until()
+	}
+	return opts
 }
 
 // metaHeaders spells the headers out: the library would take a key such as
@@ -231,6 +240,9 @@ func (s *S3) copy(ctx context.Context, dst, src string, o PutOptions) (Info, err
 	headers["x-amz-metadata-directive"] = "REPLACE"
 	headers["x-amz-copy-source-if-match"] = info.ETag // so that the size is right
 	headers["Content-Type"] = "application/octet-stream"
+	for k, v := range s.writeOptions(dst, PutOptions{}).Header() {
+		headers[k] = v[0]
+	}
 	var done minio.ObjectInfo
 	err = s.do(ctx, "copy", always, func(ctx context.Context) error {
 		done, err = s.core.CopyObject(ctx, s.bucket, from, s.bucket, to, headers, minio.CopySrcOptions{}, minio.PutObjectOptions{})

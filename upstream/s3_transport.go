@@ -27,6 +27,7 @@ type transport struct {
 	base    http.RoundTripper
 	timeout time.Duration
 	metrics *metrics
+	limits  *Limits
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -40,7 +41,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.arm()
 	req = req.Clone(ctx)
 	if req.Body != nil && req.Body != http.NoBody {
-		req.Body = &requestBody{ReadCloser: req.Body, w: w, sent: t.metrics.sent}
+		req.Body = &requestBody{ReadCloser: req.Body, w: w, ctx: ctx, limits: t.limits, sent: t.metrics.sent}
 		if req.Header.Get("If-None-Match") != "" || req.Header.Get("If-Match") != "" {
 			// A store may refuse at once and close, and the body under way then
 			// resets the connection before the answer is read.
@@ -56,7 +57,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	t.metrics.requests.WithLabelValues(kind, strconv.Itoa(resp.StatusCode/100)+"xx").Inc()
-	resp.Body = &responseBody{ReadCloser: resp.Body, w: w, ctx: ctx, received: t.metrics.received}
+	resp.Body = &responseBody{ReadCloser: resp.Body, w: w, ctx: ctx, limits: t.limits, received: t.metrics.received}
 	return resp, nil
 }
 
@@ -110,13 +111,18 @@ func (w *watch) explain(ctx context.Context, err error) error {
 // the sender makes the next bytes.
 type requestBody struct {
 	io.ReadCloser
-	w    *watch
-	sent prometheus.Counter
+	w      *watch
+	ctx    context.Context
+	limits *Limits
+	sent   prometheus.Counter
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.w.disarm()
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(b.limits.piece(p, true))
+	if late := b.limits.wait(b.ctx, n, true); late != nil {
+		n, err = 0, late
+	}
 	b.sent.Add(float64(n))
 	b.w.arm()
 	return n, err
@@ -127,14 +133,18 @@ type responseBody struct {
 	io.ReadCloser
 	w        *watch
 	ctx      context.Context
+	limits   *Limits
 	received prometheus.Counter
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {
 	b.w.arm()
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(b.limits.piece(p, false))
 	b.w.disarm()
 	b.received.Add(float64(n))
+	if late := b.limits.wait(b.ctx, n, false); late != nil {
+		n, err = 0, late
+	}
 	if err != nil && err != io.EOF {
 		err = b.w.explain(b.ctx, err)
 	}

@@ -51,7 +51,8 @@ type Bucket interface {
 	// ends the listing and is returned as it is.
 	List(ctx context.Context, prefix, after string, fn func(Info) error) error
 
-	// Delete removes the object. That it is absent is no error.
+	// Delete removes the object. That it is absent is no error. One that is locked
+	// (see [Locker]) is only hidden.
 	Delete(ctx context.Context, name string) error
 
 	// Copy makes dst of the bytes of src, with the Meta of o and none of src's;

@@ -49,7 +49,7 @@ func (a *app) copy(ctx context.Context, w *where) error {
 	if err != nil {
 		return err
 	}
-	to, err := openUpstream(ctx, up, true)
+	to, err := openUpstream(ctx, up, limitsOf(u), true)
 	if err != nil {
 		return err
 	}

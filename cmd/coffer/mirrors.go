@@ -38,7 +38,7 @@ func (m *misses) add(mirror string, err error) {
 // openStore connects to the upstreams of the machine; several are one Mirror.
 func (a *app) openStore(ctx context.Context, u *config.User) (upstream.Bucket, error) {
 	if len(u.Upstreams) == 1 {
-		return openUpstream(ctx, u.Upstreams[0], false)
+		return openUpstream(ctx, u.Upstreams[0], limitsOf(u), false)
 	}
 	return a.openMirror(u)
 }
@@ -51,8 +51,9 @@ func (a *app) openMirror(u *config.User) (*upstream.Mirror, error) {
 		Marker: keyring.ProfileName, Journal: filepath.Join(u.StateDir, journalName),
 		Missed: func(i int, _ string, err error) { a.missed.add(u.Upstreams[i].Name, err) },
 	}
+	limits := limitsOf(u)
 	for _, up := range u.Upstreams {
-		c.Names, c.Members = append(c.Names, up.Name), append(c.Members, upstreamConfig(up))
+		c.Names, c.Members = append(c.Names, up.Name), append(c.Members, upstream.FromConfig(up, limits))
 	}
 	return upstream.OpenMembers(c)
 }

@@ -120,7 +120,7 @@ func (a *app) setup(cmd *cobra.Command, w *where, m *machine, p *protection) err
 	if err := a.unused(u); err != nil {
 		return err
 	}
-	b, err := openUpstream(ctx, u.Upstreams[0], true)
+	b, err := openUpstream(ctx, u.Upstreams[0], limitsOf(u), true)
 	if err != nil {
 		return err
 	}

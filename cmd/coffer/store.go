@@ -21,8 +21,9 @@ func (a *app) load() (*config.User, error) {
 }
 
 // openUpstream connects to the storage; create makes an S3 bucket that is not there.
-func openUpstream(ctx context.Context, u config.Upstream, create bool) (upstream.Bucket, error) {
-	c := upstreamConfig(u)
+// limits may be nil.
+func openUpstream(ctx context.Context, u config.Upstream, limits *upstream.Limits, create bool) (upstream.Bucket, error) {
+	c := upstream.FromConfig(u, limits)
 	c.Create = create
 	b, err := upstream.Open(ctx, c)
 	if err != nil {
@@ -38,11 +39,11 @@ func openUpstream(ctx context.Context, u config.Upstream, create bool) (upstream
 	return b, nil
 }
 
-func upstreamConfig(u config.Upstream) upstream.Config {
-	return upstream.Config{
-		Type: u.Type, Path: u.Path, Endpoint: u.Endpoint, Bucket: u.Bucket, Prefix: u.Prefix, Region: u.Region,
-		PathStyle: u.PathStyle, CAFile: u.CAFile, AccessKeyFile: u.AccessKeyFile, SecretKeyFile: u.SecretKeyFile,
-	}
+// limitsOf are those of the configuration, for all upstreams of this process.
+func limitsOf(u *config.User) *upstream.Limits {
+	limits := upstream.NewLimits()
+	limits.Set(upstream.Windows(u.Limits))
+	return limits
 }
 
 // openRepo opens the repository of the machine; its key must be there.

@@ -75,7 +75,7 @@ func (a *app) targetAdd(ctx context.Context, name string, w *where) error {
 	if _, err := complete(&next); err != nil { // a name that cannot be one
 		return err
 	}
-	b, err := openUpstream(ctx, up, true)
+	b, err := openUpstream(ctx, up, nil, true)
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func testTarget(ctx context.Context, up config.Upstream) (tested, error) {
 	r := tested{Name: up.Name}
 	began := time.Now()
 	err := func() error {
-		b, err := openUpstream(ctx, up, false)
+		b, err := openUpstream(ctx, up, nil, false)
 		if err != nil {
 			return err
 		}

@@ -31,6 +31,7 @@ import (
 	"coffer/internal/config"
 	"coffer/internal/telemetry"
 	"coffer/keyring"
+	"coffer/upstream"
 )
 
 // Exit statuses, those of sysexits.h where there is one.
@@ -78,6 +79,8 @@ type start struct {
 	level zap.AtomicLevel // of log
 	log   *zap.Logger
 	reg   *prometheus.Registry
+
+	limits *upstream.Limits // of the bandwidth of all upstreams
 }
 
 // begin reads the configuration and opens the log.
@@ -95,6 +98,8 @@ func begin(args []string) (s start, err error) {
 		return s, &exitError{err, exitConfig, ""}
 	}
 	s.reg = telemetry.NewRegistry(coffer.Version())
+	s.limits = upstream.NewLimits()
+	s.limits.Set(upstream.Windows(s.c.Limits))
 	return s, nil
 }
 
@@ -108,7 +113,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	c, log, reg := s.c, s.log, s.reg
-	bucket, catchUp, err := openUpstreams(c, log, reg)
+	bucket, catchUp, err := openUpstreams(c, s.limits, log, reg)
 	if err != nil {
 		return &exitError{err, exitConfig, ""}
 	}

@@ -17,6 +17,7 @@ import (
 	"coffer/daemon/power"
 	"coffer/internal/config"
 	"coffer/internal/telemetry"
+	"coffer/upstream"
 )
 
 // reloader reads the configuration again while the daemon runs. A file with a
@@ -92,6 +93,7 @@ func (r *reloader) apply(next *config.User) error {
 		return err
 	}
 	r.level.SetLevel(level.Level())
+	r.limits.Set(upstream.Windows(next.Limits))
 	r.people.Reload(notifyConfig(next, r.log))
 	r.supply.Reload(powerConfig(next, r.log))
 	return nil
@@ -99,7 +101,7 @@ func (r *reloader) apply(next *config.User) error {
 
 // live leaves of c what needs a restart.
 func live(c config.User) config.User {
-	c.Sources, c.Log.Level = nil, ""
+	c.Sources, c.Limits, c.Log.Level = nil, nil, ""
 	c.Maintenance, c.Notify, c.Power = config.Maintenance{}, config.Notify{}, config.Power{}
 	return c
 }

@@ -129,7 +129,7 @@ func checkUpstream(ctx context.Context, u config.Upstream) error {
 			return err
 		}
 	}
-	b, err := openUpstream(upstreamConfig(u, zap.NewNop(), nil))
+	b, err := openUpstream(upstreamConfig(u, nil, zap.NewNop(), nil))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strconv"
@@ -47,5 +48,22 @@ func (s *Size) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is not a size such as 512, 16MiB, 2GB", text)
 	}
 	*s = Size(n * unit)
+	return nil
+}
+
+// Rate is bytes a second, written as a [Size] with "/s" behind it: "2MiB/s".
+type Rate int64
+
+// MarshalText writes what UnmarshalText reads.
+func (r Rate) MarshalText() ([]byte, error) { return []byte(Size(r).String() + "/s"), nil }
+
+// UnmarshalText reads a rate.
+func (r *Rate) UnmarshalText(text []byte) error {
+	var s Size
+	size, ok := bytes.CutSuffix(text, []byte("/s"))
+	if !ok || s.UnmarshalText(size) != nil {
+		return fmt.Errorf("%q is not a rate such as 500KB/s, 2MiB/s", text)
+	}
+	*r = Rate(s)
 	return nil
 }

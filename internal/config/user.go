@@ -22,6 +22,7 @@ type User struct {
 
 	Upstreams []Upstream `toml:"upstream,omitempty"` // where the backups go: several are mirrors, which hold the same objects; reads prefer the first
 	Sources   []Source   `toml:"source,omitempty"`   // what is backed up; none is allowed, for a machine that only restores or only runs the gateway
+	Limits    []Limit    `toml:"limit,omitempty"`    // how fast bytes go to and from S3 upstreams, all together, by time of day; default as fast as they can
 	Gateway   Gateway    `toml:"gateway,omitzero"`
 
 	Maintenance Maintenance `toml:"maintenance,omitzero"`
@@ -31,21 +32,6 @@ type User struct {
 	Vault       VaultClient `toml:"vault,omitzero"`
 	Log         Log         `toml:"log,omitzero"`
 	Metrics     Metrics     `toml:"metrics,omitzero"`
-}
-
-// Upstream is an untrusted place for sealed objects.
-type Upstream struct {
-	Name          string `toml:"name,omitempty"`            // shown in status and metrics; default the type; unique
-	Type          string `toml:"type"`                      // "folder" or "s3"
-	Path          string `toml:"path,omitempty"`            // folder: the folder
-	Endpoint      string `toml:"endpoint,omitempty"`        // s3: URL, http:// or https://, without bucket
-	Bucket        string `toml:"bucket,omitempty"`          // s3
-	Region        string `toml:"region,omitempty"`          // s3: default: asked of the service
-	Prefix        string `toml:"prefix,omitempty"`          // put before each object name
-	AccessKeyFile string `toml:"access_key_file,omitempty"` // s3: file that holds the access key id; default AWS_ACCESS_KEY_ID, else ~/.aws/credentials
-	SecretKeyFile string `toml:"secret_key_file,omitempty"` // s3: file that holds the secret key; default AWS_SECRET_ACCESS_KEY, else ~/.aws/credentials
-	PathStyle     bool   `toml:"path_style,omitempty"`      // s3: bucket in the path of the URL, not in its host name
-	CAFile        string `toml:"ca_file,omitempty"`         // s3: PEM file of the only authorities to trust; default the system's
 }
 
 // Source is a watched directory (or a file).
@@ -166,31 +152,14 @@ func (u *User) complete(d *document) {
 	u.Maintenance.complete(d)
 	u.Notify.complete(d)
 	u.Power.complete(d)
+	for i := range u.Limits {
+		u.Limits[i].complete(d, fmt.Sprintf("limit[%d].", i))
+	}
 	u.Gateway.complete(d)
 	d.loopback("web.listen", u.Web.Listen)
 	u.Vault.complete(d)
 	u.Log.complete(d)
 	u.Metrics.complete(d)
-}
-
-func (u *Upstream) complete(d *document, at string, names map[string]bool) {
-	orElse(&u.Name, u.Type)
-	d.unique(at+"name", u.Name, names)
-	d.oneOf(at+"type", u.Type, "folder", "s3")
-	switch u.Type {
-	case "folder":
-		d.required(at+"path", u.Path)
-	case "s3":
-		d.url(at+"endpoint", u.Endpoint)
-		d.required(at+"bucket", u.Bucket)
-	}
-	if (u.AccessKeyFile == "") != (u.SecretKeyFile == "") {
-		d.fail(at+"access_key_file", "access_key_file and secret_key_file belong together")
-	}
-	d.path(at+"path", &u.Path)
-	d.path(at+"access_key_file", &u.AccessKeyFile)
-	d.path(at+"secret_key_file", &u.SecretKeyFile)
-	d.path(at+"ca_file", &u.CAFile)
 }
 
 func (s *Source) complete(d *document, at string, names map[string]bool) {
