@@ -147,11 +147,12 @@ type frame struct {
 	Path     string // as it is, for forms
 	Name     string
 	Search   string // URL of the search
+	Changes  string // URL of what changed
 	Query    string
 }
 
 func (p place) frame() frame {
-	f := frame{Snapshot: viewSnapshot(p.snapshot, time.Now()), Path: p.path, Name: printable(p.snapshot.Source), Search: "/snapshots/" + p.snapshot.ID + "/search"}
+	f := frame{Snapshot: viewSnapshot(p.snapshot, time.Now()), Path: p.path, Name: printable(p.snapshot.Source), Search: "/snapshots/" + p.snapshot.ID + "/search", Changes: p.to("changes", p.path)}
 	f.Crumbs = []link{{p.to("", "/"), printable(p.snapshot.Source), ""}}
 	at := ""
 	for part := range strings.SplitSeq(strings.Trim(p.path, "/"), "/") {

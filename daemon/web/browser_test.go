@@ -169,6 +169,9 @@ func views(s *site) []struct{ name, path, word string } {
 		{"charts", "/charts", "Duration"},
 		{"gateway", "/gateway", "anna"},
 		{"activity", "/activity", "connection refused"},
+		{"changes", "/snapshots/" + id + "/changes?path=/", "another type"},
+		{"protection", "/protection", "8 of 10"},
+		{"doctor", "/doctor", "coffer backup mail"},
 		{"missing", "/snapshots/ffffffffff", "no such snapshot"},
 	}
 }
@@ -263,7 +266,7 @@ func TestBrowserKeyboard(t *testing.T) {
 	b := newTab(t)
 	b.signIn(s)
 	var path []string
-	for range 14 {
+	for range 16 {
 		b.do(chromedp.KeyEvent(kb.Tab))
 		focus := eval[struct{ Name, Outline, Width string }](b, `(() => { const el = document.activeElement, c = getComputedStyle(el);
 			return {Name: (el.innerText || el.id).trim(), Outline: c.outlineStyle, Width: c.outlineWidth}; })()`)

@@ -116,12 +116,17 @@ func (d *fakeDaemon) Resume() {
 	d.mu.Unlock()
 }
 
+func (d *fakeDaemon) Lock() {
+	d.change(func(s *daemon.Status) { s.Locked = true }, daemon.Event{Kind: daemon.LockedNow})
+}
+
 // fakeRepo holds the same tree in every snapshot: path to entry and content.
 type fakeRepo struct {
 	snaps   []*backup.Snapshot
 	tree    map[string]backup.Entry
 	content map[string][]byte
 	broken  string // a path whose content breaks off
+	changes int    // more of them
 }
 
 func (r *fakeRepo) put(path string, e backup.Entry, content []byte) {
@@ -276,6 +281,11 @@ func newDaemon() *fakeDaemon {
 		{Name: "mail", Path: "/home/anna/.local/share/mail", State: "waiting", LastSaved: now.Add(-3 * time.Hour), PendingSince: now.Add(-20 * time.Second), Next: now.Add(4 * time.Second), Reason: "change", Watch: watching},
 	}}
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	d.status.Problems = []daemon.Problem{{ID: "overdue:mail", Kind: "overdue", Source: "mail", Since: now.Add(-3 * time.Hour), Text: "source mail has not been backed up for 3 hours", Hint: "coffer backup mail"}}
+	d.status.Tasks = []daemon.TaskStatus{
+		{Name: "check", State: "idle", LastRun: now.Add(-20 * time.Hour), LastOK: now.Add(-20 * time.Hour), Next: now.Add(4 * time.Hour), Result: "2 % of the data read, all of it right"},
+		{Name: "drill", State: "failed", LastRun: now.Add(-2 * time.Hour), Next: now.Add(time.Hour), Error: "the storage does not answer", Failures: 1},
+	}
 	for _, e := range []daemon.Event{
 		{Time: ago(49 * time.Hour), Kind: daemon.Unlocked},
 		{Time: ago(5 * time.Hour), Kind: daemon.Started, Source: "mail"},
@@ -296,6 +306,7 @@ type site struct {
 	daemon *fakeDaemon
 	repo   *fakeRepo
 	open   error // what Open says
+	keys   *fakePasskeys
 	mu     sync.Mutex
 	server *httptest.Server
 	addr   string
@@ -304,6 +315,7 @@ type site struct {
 func newSite(t *testing.T, log *zap.Logger) *site {
 	t.Helper()
 	s := &site{daemon: newDaemon(), repo: newRepo()}
+	s.keys = &fakePasskeys{daemon: s.daemon, secrets: make(map[string][32]byte)}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -321,7 +333,8 @@ func newSite(t *testing.T, log *zap.Logger) *site {
 			{Name: "cloud", Kind: "s3", Address: "https://s3.example.org/backups-anna/laptop", Check: func(context.Context) error { return errors.New("connection refused") }},
 		},
 		Methods: []Method{{Kind: "password", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Fleet: "home-vault"}, {Kind: "digits", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}},
-		Gateway: Gateway{URL: "http://127.0.0.1:9421", Region: "us-east-1", Names: "sealed", ETag: "md5", Keys: []GatewayKey{{ID: "anna", Buckets: []string{"photos", "notes"}, Rights: "write"}, {ID: "tv", Rights: "read"}}},
+		Gateway: Gateway{URL: "http://127.0.0.1:9421", Region: "us-east-1", Names: "sealed", ETag: "md5", Keys: []GatewayKey{{ID: "anna", Buckets: []string{"photos", "notes"}, Rights: "write"}, {ID: "tv", Rights: "read"}}, Buckets: someBuckets},
+		Vault:   someVault, Passkeys: s.keys, Doctor: someFindings,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"coffer/daemon"
@@ -131,6 +132,22 @@ func viewEvent(e daemon.Event, now time.Time) (eventView, bool) {
 		v.Text, v.Tone = "The system lost notices of changes; the source is scanned", toneWarn
 	case daemon.WatchLimit:
 		v.Text, v.Tone = "Not all can be watched: "+printable(e.Error), toneWarn
+	case daemon.TaskDone:
+		v.Text, v.Tone = strings.TrimSuffix("Done: "+printable(e.Task)+". "+printable(e.Result), ". "), toneOK
+	case daemon.TaskFailed:
+		v.Text, v.Tone = "Failed: "+printable(e.Task)+": "+printable(e.Error), toneBad
+	case daemon.TaskStopped:
+		v.Text, v.Tone = "Stopped: "+printable(e.Task), toneWarn
+	case daemon.Reloaded:
+		v.Text = "The configuration was read again"
+		if e.Error != "" {
+			v.Text, v.Tone = "The configuration has a fault: "+printable(e.Error), toneBad
+		}
+	case daemon.ProblemNews:
+		v.Text, v.Tone = "Problem: "+printable(e.Error), toneBad
+		if e.Result == string(daemon.Solved) {
+			v.Text, v.Tone = "Solved: "+printable(e.Error), toneOK
+		}
 	default: // Progress, Done, Lost
 		return eventView{}, false
 	}

@@ -74,14 +74,14 @@ func (w *Web) view(st daemon.Status, now time.Time) statusView {
 }
 
 var stateNames = map[string]string{
-	"running": "Backing up", "locked": "Locked", "paused": "Paused", "retrying": "Failed, trying again", "waiting": "Changes waiting", "idle": "Up to date",
+	"running": "Backing up", "locked": "Locked", "paused": "Paused", "held": "Held back", "retrying": "Failed, trying again", "waiting": "Changes waiting", "idle": "Up to date",
 }
 
 var stateTones = map[string]string{
-	"running": toneBusy, "locked": toneBad, "paused": toneWarn, "retrying": toneWarn, "waiting": toneOK, "idle": toneOK,
+	"running": toneBusy, "locked": toneBad, "paused": toneWarn, "held": toneIdle, "retrying": toneWarn, "waiting": toneOK, "idle": toneOK,
 }
 
-var reasonNames = map[string]string{"scan": "full scan", "change": "for changes", "retry": "another try", "asked": "asked for"}
+var reasonNames = map[string]string{"scan": "full scan", "change": "for changes", "schedule": "by schedule", "retry": "another try", "asked": "asked for"}
 
 func (w *Web) viewSource(s daemon.SourceStatus, started, now time.Time) sourceView {
 	v := sourceView{
@@ -203,6 +203,8 @@ func headline(st daemon.Status, sources []sourceView, now time.Time) (text, tone
 		return "Paused until you resume", toneWarn
 	case st.Paused:
 		return "Paused until " + st.PausedUntil.Local().Format("2 Jan, 15:04"), toneWarn
+	case st.Hold != "":
+		return "Waiting: " + printable(st.Hold), toneIdle
 	case len(sources) == 0:
 		return "There is nothing to back up yet", toneIdle
 	case len(unsaved) > 0:
@@ -244,17 +246,17 @@ func detail(st daemon.Status, now time.Time) string {
 }
 
 // methodView is how the backup key is kept.
-type methodView struct{ Icon, Name, Detail string }
+type methodView struct{ Icon, Name, Detail, Command string }
 
 func (w *Web) methods() []methodView {
 	var all []methodView
 	for _, m := range w.c.Methods {
-		v := methodView{"shield", m.Kind, "since " + m.Since.Local().Format("2 Jan 2006")}
+		v := methodView{Icon: "shield", Name: m.Kind, Detail: "since " + m.Since.Local().Format("2 Jan 2006")}
 		switch m.Kind {
 		case "digits":
-			v.Name = "64 digits, written down"
+			v.Name, v.Command = "64 digits, written down", "coffer recovery verify"
 		case "password":
-			v.Name = "Password"
+			v.Name, v.Command = "Password", "coffer password verify"
 			if m.Fleet != "" {
 				v.Detail += ", vault " + printable(m.Fleet)
 			}
@@ -267,12 +269,15 @@ func (w *Web) methods() []methodView {
 func (w *Web) overview(rw http.ResponseWriter, r *http.Request) {
 	st := w.c.Daemon.Status()
 	now := time.Now()
+	vault := w.vaultState(r.Context(), now, 0)
 	w.render(rw, r, http.StatusOK, "overview", page{Title: "Overview", View: "/", Body: struct {
 		statusView
-		Methods []methodView
-		Gateway string
-		Started stamp
-	}{w.view(st, now), w.methods(), w.c.Gateway.URL, moment(st.Started, now, "")}})
+		Methods  []methodView
+		Vault    *vaultView
+		Problems int
+		Gateway  string
+		Started  stamp
+	}{w.view(st, now), w.methods(), vault, len(st.Problems), w.c.Gateway.URL, moment(st.Started, now, "")}})
 }
 
 func (w *Web) sources(rw http.ResponseWriter, r *http.Request) {

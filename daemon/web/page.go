@@ -42,8 +42,10 @@ var navigation = []link{
 	{"/sources", "Sources", "sources"},
 	{"/snapshots", "Snapshots", "snapshots"},
 	{"/charts", "Charts", "charts"},
+	{"/protection", "Protection", "shield"},
 	{"/gateway", "Gateway", "gateway"},
 	{"/activity", "Activity", "activity"},
+	{"/doctor", "Doctor", "doctor"},
 }
 
 var (
@@ -136,7 +138,8 @@ func (w *Web) fail(rw http.ResponseWriter, r *http.Request, status int, text str
 func (w *Web) failRepo(rw http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, daemon.ErrLocked):
-		w.render(rw, r, http.StatusLocked, "locked", page{Title: "Locked", View: "problem"})
+		keys, _ := w.passkeys(r.Context(), time.Now())
+		w.render(rw, r, http.StatusLocked, "locked", page{Title: "Locked", View: "problem", Body: len(keys) > 0})
 	case errors.Is(err, backup.ErrNotExist):
 		w.fail(rw, r, http.StatusNotFound, "There is no such snapshot, folder or file.")
 	case errors.Is(err, backup.ErrAmbiguous):
@@ -173,6 +176,10 @@ var icons = map[string]template.HTML{
 	"charts":    `<path d="M4 20V4M4 20h16M8.5 16v-4M13 16V8M17.5 16v-6"/>`,
 	"gateway":   `<path d="M4 8h14l-3.5-3.5M20 16H6l3.5 3.5"/>`,
 	"activity":  `<path d="M3 12h4l3-7 4 14 3-7h4"/>`,
+	"doctor":    `<path d="M5 3.5v5a4 4 0 0 0 8 0v-5M9 12.5v2.5a4.5 4.5 0 0 0 9 0v-2"/><circle cx="18" cy="10.5" r="2"/>`,
+	"vault":     `<rect x="3.5" y="4.5" width="17" height="15" rx="2"/><circle cx="12" cy="12" r="3.5"/><path d="M12 8.5V7M12 17v-1.5M15.5 12H17M7 12h1.5"/>`,
+	"passkey":   `<circle cx="8" cy="9" r="4.5"/><path d="m11.2 12.2 8.3 8.3M16 17l2.5-2.5"/>`,
+	"changes":   `<path d="M8 4v9M3.5 8.5h9M12 19h8.5M5 20 19 4"/>`,
 	"lock":      `<rect x="5" y="11" width="14" height="9" rx="2"/><path d="M8 11V8a4 4 0 0 1 8 0v3"/>`,
 	"unlock":    `<rect x="5" y="11" width="14" height="9" rx="2"/><path d="M8 11V8a4 4 0 0 1 7.6-1.8"/>`,
 	"ok":        `<path d="M5 12.5 10 17.5 19 7"/>`,

@@ -47,6 +47,7 @@ type Daemon interface {
 	Backup(ctx context.Context, sources []string, fn func(daemon.Event)) ([]daemon.Event, error)
 	Pause(length time.Duration) // 0: until Resume
 	Resume()
+	Lock() // forgets the backup key
 }
 
 // Repo is where the snapshots are; *backup.Repo is one.
@@ -56,6 +57,7 @@ type Repo interface {
 	List(ctx context.Context, s *backup.Snapshot, name string, fn func(backup.Entry) error) error
 	Walk(ctx context.Context, s *backup.Snapshot, name string, fn func(path string, e backup.Entry) error) error
 	ReadFile(ctx context.Context, s *backup.Snapshot, name string, off, n int64) (io.ReadCloser, error)
+	Diff(ctx context.Context, from, to *backup.Snapshot, name string, fn func(backup.Change) error) error
 }
 
 // Target is a place that the backups go to.
@@ -78,6 +80,17 @@ type Method struct {
 type Gateway struct {
 	URL, Region, Names, ETag string
 	Keys                     []GatewayKey
+
+	// Buckets lists what there is, of at most limit; nil: it is not shown.
+	Buckets func(ctx context.Context, limit int) ([]GatewayBucket, error)
+}
+
+// GatewayBucket is one bucket of the gateway.
+type GatewayBucket struct {
+	Name       string
+	Created    time.Time
+	Versioning string // "", "Enabled" or "Suspended"
+	Lock       bool   // objects are locked against deletion
 }
 
 // GatewayKey is an access key, without its secret.
@@ -98,6 +111,11 @@ type Config struct {
 	Targets []Target
 	Methods []Method // what protects the backup, oldest first
 	Gateway Gateway
+
+	Vault    func(context.Context) (Vault, error)     // nil: the key is in no vault
+	Passkeys Passkeys                                 // nil: there can be none
+	Doctor   func(context.Context) ([]Finding, error) // nil: there is none
+
 	Overdue time.Duration // a source not saved for so long is overdue; 0: 24h
 
 	Log *zap.Logger // nil logs nothing
@@ -112,9 +130,12 @@ type Web struct {
 	handler  http.Handler
 	access   *access
 	health   *health
+	vault    lately[Vault]
 	streams  chan struct{} // one element for each live page
 	stop     chan struct{}
 	stopOnce sync.Once
+
+	diagnosis diagnosis
 
 	// What Snapshots said lately: a page costs several looks at it.
 	snapMu sync.Mutex
@@ -149,7 +170,7 @@ func New(c Config) (*Web, error) {
 	}
 	w := &Web{
 		c: c, log: c.Log, hosts: make(map[string]bool), access: newAccess("coffer-" + port),
-		health: newHealth(c.Targets), streams: make(chan struct{}, maxStreams), stop: make(chan struct{}),
+		health: newHealth(c.Targets), vault: lately[Vault]{ask: c.Vault}, streams: make(chan struct{}, maxStreams), stop: make(chan struct{}),
 	}
 	for _, name := range hostNames {
 		w.hosts[net.JoinHostPort(trimBrackets(name), port)] = true
@@ -190,13 +211,21 @@ func (w *Web) routes() http.Handler {
 	inner.HandleFunc("GET /snapshots/{id}/image", w.image)
 	inner.HandleFunc("GET /snapshots/{id}/file", w.downloadFile)
 	inner.HandleFunc("GET /snapshots/{id}/folder", w.downloadFolder)
+	inner.HandleFunc("GET /snapshots/{id}/changes", w.diff)
 	inner.HandleFunc("GET /charts", w.charts)
+	inner.HandleFunc("GET /protection", w.protection)
+	inner.HandleFunc("GET /doctor", w.doctor)
 	inner.HandleFunc("GET /gateway", w.gateway)
 	inner.HandleFunc("GET /activity", w.activity)
 	inner.HandleFunc("GET /events", w.events)
 	inner.HandleFunc("POST /backup", w.backupNow)
 	inner.HandleFunc("POST /pause", w.pause)
 	inner.HandleFunc("POST /resume", w.resume)
+	inner.HandleFunc("POST /lock", w.lock)
+	inner.HandleFunc("POST /unlock", w.unlock)
+	inner.HandleFunc("POST /passkeys", w.addPasskey)
+	inner.HandleFunc("POST /passkeys/{id}/remove", w.removePasskey)
+	inner.HandleFunc("POST /doctor", w.examine)
 	inner.HandleFunc("POST /logout", w.logout)
 	inner.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) {
 		w.fail(rw, r, http.StatusNotFound, "There is no such page.")

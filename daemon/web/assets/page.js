@@ -1,5 +1,5 @@
-// The only script of the page. It signs in with the token of a link, and keeps
-// an open view up to date from the event stream. It sets texts and attributes,
+// The only script of the page. It signs in with the token of a link, keeps an
+// open view up to date from the event stream, and asks authenticators. It sets texts and attributes,
 // never HTML: what a file is called cannot become part of the page.
 "use strict";
 
@@ -133,6 +133,86 @@ function live() {
   open();
 }
 
+const encode = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+const decode = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+const random = (n) => crypto.getRandomValues(new Uint8Array(n));
+const passkeyHost = "coffer.localhost"; // the only name they work for: no other program has it
+
+// passkeys are those of the page.
+function passkeys() {
+  return [...document.querySelectorAll("[data-credential]")].map((el) => ({
+    id: el.dataset.id, name: el.dataset.credential, credential: decode(el.dataset.credential), salt: decode(el.dataset.salt),
+  }));
+}
+
+// answer has a passkey compute its secret. What it signs besides is not needed:
+// the secret itself is the proof.
+async function answer(list) {
+  const evalByCredential = {};
+  for (const one of list) evalByCredential[one.name] = { first: one.salt };
+  const got = await navigator.credentials.get({ publicKey: {
+    challenge: random(32), rpId: passkeyHost, userVerification: "required", timeout: 120000,
+    allowCredentials: list.map((one) => ({ type: "public-key", id: one.credential })), extensions: { prf: { evalByCredential } },
+  } });
+  const used = list.find((one) => one.name === encode(got.rawId));
+  const prf = got.getClientExtensionResults().prf;
+  if (!used || !prf || !prf.results || !prf.results.first) throw new Error("This authenticator gave no secret: it cannot open a backup.");
+  return { id: used.id, secret: encode(prf.results.first) };
+}
+
+async function addPasskey(form) {
+  const name = form.elements.name.value;
+  const salt = decode(form.dataset.newSalt);
+  const made = await navigator.credentials.create({ publicKey: {
+    challenge: random(32), rp: { id: passkeyHost, name: "coffer" }, user: { id: random(16), name, displayName: name },
+    pubKeyCredParams: [{ type: "public-key", alg: -7 }, { type: "public-key", alg: -257 }], timeout: 120000,
+    excludeCredentials: passkeys().map((one) => ({ type: "public-key", id: one.credential })),
+    authenticatorSelection: { residentKey: "preferred", userVerification: "required" }, extensions: { prf: { eval: { first: salt } } },
+  } });
+  const prf = made.getClientExtensionResults().prf;
+  if (!prf || !prf.enabled) throw new Error("This authenticator cannot keep a secret (it lacks PRF, also called hmac-secret). Remove the passkey from it, and use another one.");
+  const credential = encode(made.rawId);
+  const secret = prf.results && prf.results.first ? encode(prf.results.first)
+    : (await answer([{ id: "", name: credential, credential: made.rawId, salt }])).secret; // some tell it only when asked again
+  await send("/passkeys", { name, credential, salt: form.dataset.newSalt, secret });
+}
+
+async function unlock() {
+  await send("/unlock", await answer(passkeys()));
+}
+
+async function send(path, fields) {
+  const reply = await fetch(path, { method: "POST", body: new URLSearchParams(fields), redirect: "error" });
+  if (!reply.ok) throw new Error(await reply.text());
+  location.assign("/protection");
+}
+
+const passkeyErrors = {
+  NotAllowedError: "No passkey was used: it was cancelled, took too long, or the authenticator does not know this backup.",
+  InvalidStateError: "This authenticator has a passkey of this backup already.",
+  SecurityError: "Passkeys work on this page only by the name coffer.localhost.",
+};
+
+// withPasskey runs what a form is for, and says what went wrong.
+function withPasskey(form) {
+  const problem = document.getElementById("passkey-problem");
+  const button = form.querySelector("button");
+  form.addEventListener("submit", async (e) => {
+    e.preventDefault();
+    problem.hidden = button.disabled = true;
+    try {
+      if (!window.PublicKeyCredential) throw new Error("This browser has no passkeys, or not on this page.");
+      await (form.dataset.passkey === "add" ? addPasskey(form) : unlock());
+    } catch (err) {
+      put(problem.querySelector("span"), passkeyErrors[err.name] || err.message);
+      problem.hidden = false;
+      problem.focus();
+    }
+    button.disabled = false;
+  });
+}
+
+for (const form of document.querySelectorAll("[data-passkey]")) withPasskey(form);
 const box = document.querySelector("[data-login]");
 if (box) {
   signIn(box);
