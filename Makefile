@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -ldflags '-s -w'
 
 # what tests and demo run beside Go and gcc
 DEMO_PACKAGES := softhsm2
-TEST_PACKAGES := $(DEMO_PACKAGES) acl attr awscli chromium dbus-daemon fish fuse3 iproute2 mandoc poppler-utils python3-boto3 rclone rpm s3cmd s3fs zbar-tools zsh
+TEST_PACKAGES := $(DEMO_PACKAGES) acl attr awscli chromium dbus-daemon fish fuse3 iproute2 mandoc poppler-utils prometheus python3-boto3 rclone rpm s3cmd s3fs zbar-tools zsh
 
 unexport AWS_CA_BUNDLE
 
@@ -116,6 +116,12 @@ chaos-backup: KILLS ?= 200
 chaos-backup: DURATION ?= 10m
 chaos-backup: tools ## backup, prune, forget and copy under kill -9; two writers and a pruner (SEED=n KILLS=200 DURATION=10m)
 	go test -count=1 -timeout 0 -v -run 'TestKilledAtRandom|TestTwoWritersAndPruner' ./internal/e2e -args -seed=$(SEED) -kills=$(KILLS) -duration=$(DURATION)
+
+.PHONY: chaos-gateway
+chaos-gateway: SEED ?= 1
+chaos-gateway: OPS ?= 10000
+chaos-gateway: tools ## the gateway under kill -9, over a folder and over MinIO (SEED=n OPS=10000)
+	go test -count=1 -timeout 0 -v -run TestGatewayKilled ./internal/e2e -args -seed=$(SEED) -ops=$(OPS)
 
 .PHONY: chaos-hsm
 chaos-hsm: KILLS ?= 500
