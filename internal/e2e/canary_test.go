@@ -111,6 +111,7 @@ func canaryTour(t *testing.T, open func(testing.TB) (string, string, []string), 
 	for _, at := range v.metrics {
 		scraped += scrape(t, "http://"+at+"/metrics")
 	}
+	monitored(t, scraped)
 	d.abort()
 	for _, node := range v.nodes {
 		node.abort()
