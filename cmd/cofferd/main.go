@@ -130,7 +130,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return &exitError{err, exitConfig, ""}
 	}
-	page := newWebPage(c, log)
+	page := newWebPage(s.file, c, log)
 	systemd := telemetry.NewNotifier(log)
 	people := notify.New(notifyConfig(c, log))
 	supply := power.New(powerConfig(c, log))
@@ -156,7 +156,7 @@ func run(ctx context.Context, args []string) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return running(d.Run(ctx)) })
 	g.Go(func() error { return gateway.run(ctx, sockets.s3) })
-	g.Go(func() error { return page.run(ctx, d, repo, sockets.s3) })
+	g.Go(func() error { return page.run(ctx, d, repo, gateway, sockets.s3) })
 	g.Go(func() error { return metrics(ctx) })
 	g.Go(func() error { return catchUp(ctx) })
 	g.Go(func() error { return people.Run(ctx, d) })

@@ -26,13 +26,14 @@ const webDrain = 5 * time.Second // for downloads under way when the daemon stop
 
 // webPage is the local page, if there is to be one.
 type webPage struct {
-	c   *config.User
-	log *zap.Logger
-	web atomic.Pointer[web.Web] // nil: it is not served
+	file string // of c
+	c    *config.User
+	log  *zap.Logger
+	web  atomic.Pointer[web.Web] // nil: it is not served
 }
 
-func newWebPage(c *config.User, log *zap.Logger) *webPage {
-	return &webPage{c: c, log: log.Named("web")}
+func newWebPage(file string, c *config.User, log *zap.Logger) *webPage {
+	return &webPage{file: file, c: c, log: log.Named("web")}
 }
 
 // login makes a link for the daemon's owner.
@@ -44,7 +45,7 @@ func (p *webPage) login() (string, error) {
 }
 
 // run serves until ctx ends. s3 is the gateway's socket, nil if there is none.
-func (p *webPage) run(ctx context.Context, d *daemon.Daemon, repo *repository, s3 net.Listener) error {
+func (p *webPage) run(ctx context.Context, d *daemon.Daemon, repo *repository, g *gateway, s3 net.Listener) error {
 	if p.c.Web.Listen == "" {
 		return nil
 	}
@@ -53,10 +54,7 @@ func (p *webPage) run(ctx context.Context, d *daemon.Daemon, repo *repository, s
 	if err != nil {
 		return fmt.Errorf("local page: %w", err)
 	}
-	w, err := web.New(web.Config{
-		Daemon: d, Open: repo.openForWeb, Addr: l.Addr().String(), Log: p.log,
-		Targets: p.targets(), Methods: methods(repo.Profile()), Gateway: p.gateway(s3),
-	})
+	w, err := web.New(p.config(d, repo, g, l.Addr(), s3))
 	if err != nil {
 		l.Close()
 		return err
@@ -70,6 +68,25 @@ func (p *webPage) run(ctx context.Context, d *daemon.Daemon, repo *repository, s
 	}
 	defer context.AfterFunc(ctx, w.Stop)()
 	return serve.HTTP(ctx, l, s, webDrain)
+}
+
+// config joins what the page shows.
+func (p *webPage) config(d *daemon.Daemon, repo *repository, g *gateway, addr net.Addr, s3 net.Listener) web.Config {
+	c := web.Config{
+		Daemon: d, Open: repo.openForWeb, Addr: addr.String(), Log: p.log,
+		Targets: p.targets(), Methods: methods(repo.Profile()), Gateway: p.gateway(s3),
+		Passkeys: newPasskeys(p.c.StateDir, repo.c.Bucket, repo.Ring, d),
+		Doctor:   func(ctx context.Context) ([]web.Finding, error) { return askDoctor(ctx, p.file) },
+	}
+	if p.c.Vault.Fleet != "" {
+		c.Vault = func(ctx context.Context) (web.Vault, error) { return askVault(ctx, p.c) }
+	}
+	if s3 != nil && g.proxy != nil {
+		c.Gateway.Buckets = func(ctx context.Context, limit int) ([]web.GatewayBucket, error) {
+			return listBuckets(ctx, g, repo, limit)
+		}
+	}
+	return c
 }
 
 // openForWeb is open, for one who reads.
