@@ -3,7 +3,6 @@ package raftstore
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -162,83 +161,4 @@ func openBackup(fs vfs.FS, dir string, r io.Reader) (info BackupInfo, _ *pebble.
 		return info, nil, fmt.Errorf("%w: %w", ErrBackup, errors.Join(err, db.Close()))
 	}
 	return info, db, nil
-}
-
-// Restore puts a backup into the empty folder c.Dir, as the beginning of a new
-// group of c.Peers: every one of them must restore the same file before any
-// runs. The new group is of the next generation, remembers no disks, and shares
-// no chain with the old one.
-func Restore(c Config, r io.Reader) (BackupInfo, error) {
-	if err := c.complete(); err != nil {
-		return BackupInfo{}, err
-	}
-	fs := c.hooks.fs
-	if names, err := fs.List(c.Dir); err == nil && len(names) > 0 {
-		return BackupInfo{}, fmt.Errorf("raftstore: %s is not empty", c.Dir)
-	}
-	quiet := pebbleLog{c.Log, func(error) {}}
-	snaps, err := newSnapshots(fs, fs.PathJoin(c.Dir, "snapshots"), quiet, c.Log, nil)
-	if err != nil {
-		return BackupInfo{}, err
-	}
-	// Until the folder has its name, there is no raft snapshot and the node would
-	// begin an empty group: so it is named last.
-	tmp := fs.PathJoin(snaps.dir, "tmp-restore")
-	dir := fs.PathJoin(tmp, "db")
-	if err := makeDir(fs, dir); err != nil {
-		return BackupInfo{}, err
-	}
-	info, db, err := openBackup(fs, dir, r)
-	if err != nil {
-		return info, errors.Join(err, fs.RemoveAll(snaps.dir))
-	}
-	info.Generation++
-	pos, err := begunAgain(db, info.Generation)
-	if err = errors.Join(err, db.Close()); err != nil {
-		return info, fmt.Errorf("changing the restored state: %w", err)
-	}
-	if err := startTerm(fs, &c, info.Term); err != nil {
-		return info, err
-	}
-	info.Chain = hex.EncodeToString(pos.Chain[:])
-	k := &sink{store: snaps, dir: tmp, adopted: true, meta: snapshotMeta{State: pos, Raft: raft.SnapshotMeta{
-		Version: raft.SnapshotVersionMax, ID: snapshotID(pos.Index, pos.Term), Index: pos.Index, Term: pos.Term, ConfigurationIndex: 1,
-	}}}
-	for _, p := range c.Peers {
-		k.meta.Raft.Configuration.Servers = append(k.meta.Raft.Configuration.Servers, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.ID)})
-	}
-	return info, k.Close()
-}
-
-// begunAgain makes a restored state that of a new group. It is synced.
-func begunAgain(db *pebble.DB, generation uint64) (position, error) {
-	pos, err := readPosition(db)
-	if err != nil {
-		return pos, err
-	}
-	h := sha256.New()
-	hashParts(h, []byte("restored"), pos.Chain[:], binary.BigEndian.AppendUint64(nil, generation))
-	pos.Chain = [32]byte(h.Sum(nil))
-	b := db.NewBatch()
-	defer b.Close()
-	err = errors.Join(
-		b.DeleteRange(keyMarks, after(keyMarks), nil),
-		b.Delete(keyServers, nil),
-		b.Set(keyGeneration, binary.BigEndian.AppendUint64(nil, generation), nil),
-		b.Set(keyPosition, pos.encode(), nil))
-	if err != nil {
-		return pos, err
-	}
-	return pos, errors.Join(b.Commit(pebble.Sync), db.Flush())
-}
-
-// startTerm makes raft go on from the backup's term: terms never fall.
-func startTerm(fs vfs.FS, c *Config, term uint64) error {
-	s := &Store{c: *c, failed: make(chan struct{})}
-	s.metrics = newMetrics(s, nil)
-	n := &node{disk: &guardFS{FS: fs, fail: s.fail}}
-	if err := s.openLogs(n); err != nil {
-		return err
-	}
-	return errors.Join(n.logs.backend.SetUint64(keyTerm, term), n.logs.Close())
 }

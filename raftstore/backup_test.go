@@ -14,6 +14,7 @@ func TestBackup(t *testing.T) {
 	for range 5 {
 		c.propose(t, "incr a")
 	}
+	c.propose(t, "incr c")
 	c.agree(t)
 	var b bytes.Buffer
 	info, err := c[1].store.Backup(t.Context(), &b)
@@ -30,17 +31,24 @@ func TestBackup(t *testing.T) {
 
 	d := newCluster(t, 3, nil)
 	for _, n := range d {
-		got, err := Restore(n.c, bytes.NewReader(b.Bytes()))
+		got, err := Restore(n.c, bytes.NewReader(b.Bytes()), func(kv KV) error {
+			kv.Set([]byte("b"), []byte("changed"))
+			kv.Delete([]byte("c"))
+			return nil
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got.Index != info.Index || got.Generation != 1 || got.Chain == info.Chain {
 			t.Errorf("restored %+v of %+v", got, info)
 		}
-		if _, err := Restore(n.c, bytes.NewReader(b.Bytes())); err == nil {
+		if _, err := Restore(n.c, bytes.NewReader(b.Bytes()), nil); err == nil {
 			t.Error("restored over a node that exists")
 		}
 		n.start()
+	}
+	if got := d[0].get("b") + d[1].get("b") + d[0].get("c"); got != "changedchanged" {
+		t.Errorf("the change made %q of it", got)
 	}
 	if got := d.propose(t, "incr a"); got != "6" {
 		t.Errorf("answer %s, want 6", got)
@@ -85,8 +93,28 @@ func TestBackupDamaged(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, ErrBackup)
 		}
 		d := newCluster(t, 1, nil)
-		if _, err := Restore(d[0].c, bytes.NewReader(b)); !errors.Is(err, ErrBackup) {
+		if _, err := Restore(d[0].c, bytes.NewReader(b), nil); !errors.Is(err, ErrBackup) {
 			t.Errorf("%s: restore: %v, want %v", name, err, ErrBackup)
 		}
 	}
+}
+
+// A group begun by hand is the one that nodes begin by themselves; one that exists is
+// not begun again.
+func TestBegin(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, func(i int, c *Config) { c.Join = i != 2 }) // the third does so by itself
+	for _, n := range c[:2] {
+		if err := Begin(n.c); err != nil {
+			t.Fatal(err)
+		}
+		if err := Begin(n.c); err == nil {
+			t.Error("begun over a group that exists")
+		}
+	}
+	for _, n := range c {
+		n.start()
+	}
+	c.propose(t, "incr a")
+	c.agree(t)
 }

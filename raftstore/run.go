@@ -399,15 +399,8 @@ func (s *Store) startRaft(n *node) error {
 		return fmt.Errorf("looking for an existing group: %w", err)
 	}
 	if !has && !s.c.Join {
-		var group raft.Configuration
-		for i, p := range s.c.Peers {
-			if s.c.hooks.first != 0 && i >= s.c.hooks.first {
-				break
-			}
-			group.Servers = append(group.Servers, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.ID)})
-		}
-		if err := raft.BootstrapCluster(conf, n.logs, n.logs, n.snaps, t, group); err != nil {
-			return fmt.Errorf("starting a new group: %w", err)
+		if err := s.bootstrap(n, n.snaps, t); err != nil {
+			return err
 		}
 	}
 	r, err := raft.NewRaft(conf, n.state, cached, n.logs, n.snaps, t)
@@ -416,6 +409,21 @@ func (s *Store) startRaft(n *node) error {
 	}
 	n.raft = r
 	n.transport.gate.raft.Store(r)
+	return nil
+}
+
+// bootstrap writes the first entry of a new group: the same on every node.
+func (s *Store) bootstrap(n *node, snaps raft.SnapshotStore, t raft.Transport) error {
+	var group raft.Configuration
+	for i, p := range s.c.Peers {
+		if s.c.hooks.first != 0 && i >= s.c.hooks.first {
+			break
+		}
+		group.Servers = append(group.Servers, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.ID)})
+	}
+	if err := raft.BootstrapCluster(s.c.raftConfig(), n.logs, n.logs, snaps, t, group); err != nil {
+		return fmt.Errorf("starting a new group: %w", err)
+	}
 	return nil
 }
 
