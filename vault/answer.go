@@ -22,6 +22,9 @@ func (s *Server) answer(ctx context.Context, r *Request, by *inForce) *Answer {
 	if err != nil {
 		return &Answer{Code: CodeMalformed}
 	}
+	if r.Kind == KindState {
+		return &Answer{Record: encode(s.state())}
+	}
 	if b, ok := body.(*HeadBody); ok {
 		return &Answer{Record: s.witness.of(b.Node)}
 	}

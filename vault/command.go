@@ -1,6 +1,29 @@
 package vault
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
+
+// The versions of commands: the newest that this program carries out, and the one that
+// it writes. A release that knows a new one does not write it yet, the next one does:
+// so nodes may be upgraded one by one, whoever leads. They are strings so that a
+// test can build another release, with -ldflags "-X coffer/vault.knows=2".
+var (
+	knows  = "1"
+	writes = "1"
+
+	newestCommand  = commandVersion(knows)
+	writtenCommand = commandVersion(writes)
+)
+
+func commandVersion(s string) byte {
+	n, err := strconv.ParseUint(s, 10, 8)
+	if err != nil || n == 0 {
+		panic("vault: this program was built with command version " + s)
+	}
+	return byte(n)
+}
 
 // Command is an entry of the log: what a client asked of the leader, with the
 // authority under which it did and the leader's time. Its encoding follows one
@@ -13,7 +36,7 @@ type Command struct {
 }
 
 // encodeCommand returns the bytes that are proposed.
-func encodeCommand(c *Command) []byte { return append([]byte{version}, encode(c)...) }
+func encodeCommand(c *Command) []byte { return append([]byte{writtenCommand}, encode(c)...) }
 
 // parseCommand reads a command. It fails with [ErrNewer] for a later version,
 // whatever follows, and with [ErrMalformed].
@@ -21,8 +44,8 @@ func parseCommand(data []byte) (*Command, error) {
 	if len(data) == 0 || data[0] == 0 {
 		return nil, fmt.Errorf("%w: command without version", ErrMalformed)
 	}
-	if data[0] > version {
-		return nil, fmt.Errorf("%w: %d, this program knows %d", ErrNewer, data[0], version)
+	if data[0] > newestCommand {
+		return nil, fmt.Errorf("%w: %d, this program knows %d", ErrNewer, data[0], newestCommand)
 	}
 	var c Command
 	if err := decode(data[1:], &c); err != nil {

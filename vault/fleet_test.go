@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -233,8 +234,20 @@ func (f *testFleet) roots() Roots {
 func (n *testNode) config() ServerConfig {
 	return ServerConfig{
 		NodeID: n.id, Dir: n.dir, Manifest: n.f.file, Roots: n.f.roots(), Log: n, HSM: n.hsm, Auth: n.f.auth, Index: n.index,
-		Limits: Limits{Account: 1e6, Address: 1e6, Node: 1e6}, Transport: n.f.transport, Logger: n.log,
+		Limits: Limits{Account: 1e6, Address: 1e6, Node: 1e6}, Transport: n.f.transport, Logger: n.log, State: n.chain,
 	}
+}
+
+// chain stands for the state that the node has applied.
+func (n *testNode) chain() (applied uint64, chain [32]byte) {
+	n.f.mu.Lock()
+	defer n.f.mu.Unlock()
+	h := sha256.New()
+	n.kv.Scan(nil, func(k, v []byte) bool {
+		fmt.Fprintf(h, "%x=%x\n", k, v)
+		return true
+	})
+	return uint64(n.applied), [32]byte(h.Sum(nil))
 }
 
 // transport carries requests to a node without a network.

@@ -29,6 +29,7 @@ const (
 	KindDisable Kind = 9  // destroy the key: to the leader
 	KindSweep   Kind = 10 // command only: what is due by time
 	KindHead    Kind = 11 // between nodes: where your ledger is, and where you saw mine
+	KindState   Kind = 12 // between nodes: what your state is
 )
 
 // Code says how a request ended.
@@ -126,6 +127,14 @@ type (
 	}
 )
 
+// NodeState is what a node answers to KindState, in Answer.Record. Two nodes that have
+// applied as much have the same chain, or one of them is not what it should be.
+type NodeState struct {
+	Applied     uint64   `cbor:"1,keyasint"` // entries of the log
+	Chain       [32]byte `cbor:"2,keyasint"` // over all of them and what they wrote
+	Regressions uint64   `cbor:"3,keyasint"` // times the state was behind the ledger, since the start
+}
+
 // Answer is what a node says, signed. What does not apply is zero.
 type Answer struct {
 	Version  uint8     `cbor:"1,keyasint"`
@@ -171,7 +180,7 @@ func parseRequest(data []byte) (*Request, error) {
 	if err := decode(data, &r); err != nil {
 		return nil, err
 	}
-	if r.Version != version || r.Kind < KindRecord || r.Kind > KindHead || r.Kind == KindSweep || len(r.Token) > maxToken {
+	if r.Version != version || r.Kind < KindRecord || r.Kind > KindState || r.Kind == KindSweep || len(r.Token) > maxToken {
 		return nil, fmt.Errorf("%w: request version %d, kind %d", ErrMalformed, r.Version, r.Kind)
 	}
 	return &r, nil
@@ -213,7 +222,7 @@ func parseBody(kind Kind, data []byte) (body any, uid UID, err error) {
 		b := new(ProveBody)
 		err = decode(data, b)
 		return b, b.UID, err
-	case KindHead:
+	case KindHead, KindState:
 		b := new(HeadBody)
 		return b, UID{}, decode(data, b)
 	case KindDisable:

@@ -39,7 +39,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 
 var kindNames = map[Kind]string{
 	KindRecord: "record", KindStart: "start", KindKey: "key", KindCommit: "commit", KindReceipt: "receipt",
-	KindAttempt: "attempt", KindEval: "eval", KindProve: "prove", KindDisable: "disable", KindSweep: "sweep", KindHead: "head",
+	KindAttempt: "attempt", KindEval: "eval", KindProve: "prove", KindDisable: "disable", KindSweep: "sweep", KindHead: "head", KindState: "state",
 }
 
 var codeNames = [...]string{

@@ -35,6 +35,10 @@ type ServerConfig struct {
 
 	Transport func(Node) http.RoundTripper // to the other nodes; nil: TLS 1.3 with the node's pin
 
+	// State returns how much of the log this node has applied, and the chain over it; nil
+	// if nobody compares nodes.
+	State func() (applied uint64, chain [32]byte)
+
 	// Adopt is called before the node follows a newer manifest, for whoever else has
 	// to: raft's peers, the node's certificate. An error leaves all as it was.
 	Adopt func(*Manifest) error
@@ -197,4 +201,13 @@ func (s *Server) Health() Health {
 		h.Ready = true
 	}
 	return h
+}
+
+// state is what other nodes compare.
+func (s *Server) state() *NodeState {
+	st := &NodeState{Regressions: s.regressions.Load()}
+	if s.c.State != nil {
+		st.Applied, st.Chain = s.c.State()
+	}
+	return st
 }

@@ -125,7 +125,21 @@ func readHead(n Node, sg *signed) (head, bool) {
 	if !verifyIdentity(n.Identity, answerDigest(sg.Answer), sg.Sig) || decode(sg.Answer, &a) != nil || a.Node != n.ID {
 		return head{}, false
 	}
-	return head{binary.BigEndian.Uint64(a.Head[:8]), [32]byte(a.Head[8:])}, true
+	return headOf(&a), true
+}
+
+// headOf is the head that an answer shows.
+func headOf(a *Answer) head { return head{binary.BigEndian.Uint64(a.Head[:8]), [32]byte(a.Head[8:])} }
+
+// peer returns another node, nil if there is none of that name.
+func (w *witness) peer(id string) *nodeClient {
+	_, _, peers := w.others()
+	for _, p := range peers {
+		if p.node.ID == id {
+			return p
+		}
+	}
+	return nil
 }
 
 // note keeps the answer if it is the node's, and newer than what is there.

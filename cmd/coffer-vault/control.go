@@ -67,6 +67,7 @@ func (n *node) control(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { reply(w, n.status(), nil) })
+	mux.HandleFunc("GET /verify", func(w http.ResponseWriter, r *http.Request) { reply(w, n.server.Verify(r.Context()), nil) })
 	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {
 		if _, err := n.store.Backup(r.Context(), w); err != nil {
 			n.log.Error("writing a backup", zap.Error(err))

@@ -80,6 +80,7 @@ type testFleet struct {
 
 type process struct {
 	config string
+	binary string // "": the program of this tree
 	cmd    *exec.Cmd
 	log    *os.File
 }
@@ -175,6 +176,9 @@ func (f *testFleet) start(id string) {
 		if p.log, err = os.OpenFile(p.config+".log", os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600); err != nil {
 			f.t.Fatal(err)
 		}
+	}
+	if p.binary != "" {
+		file = p.binary
 	}
 	p.cmd = exec.Command(file, "serve", "--config", p.config)
 	p.cmd.Stderr = p.log
@@ -400,6 +404,10 @@ func TestOperatorErrors(t *testing.T) {
 	if out := must(t, "fleet", "show", fleet); !strings.Contains(out, "n1") {
 		t.Errorf("fleet show prints %s", out)
 	}
+	must(t, "cluster", "init", "--config", node)
+	if _, errs, code := command(t, "cluster", "init", "--config", node); code != exitFailed || !strings.Contains(errs, "not empty") {
+		t.Errorf("beginning a group twice: %d, %s", code, errs)
+	}
 	next := filepath.Join(dir, "next.cbor")
 	must(t, "fleet", "next", "--root", key, "--budget", "5", "--out", next, fleet)
 	if out := must(t, "fleet", "verify", "--json", "--root", public, next); !strings.Contains(out, `"sequence":2`) {
@@ -453,8 +461,9 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// A fleet that lost its replicated state begins again from a saved one; a disk
-// from before that is refused, as the HSM remembers the generation.
+// A fleet that lost its replicated state begins again from a saved one, to which the
+// ledgers add what was counted since; a disk from before that is refused, as the HSM
+// remembers the generation.
 func TestSnapshotCeremony(t *testing.T) {
 	f := newFleet(t, "--delays", "none")
 	f.leader()
@@ -467,6 +476,16 @@ func TestSnapshotCeremony(t *testing.T) {
 	if err != nil {
 		t.Fatalf("register: %v", err)
 	}
+	wrong := func(left int) {
+		t.Helper()
+		_, err := f.guess(c, fmt.Sprint("wrong ", left))
+		var w *vault.WrongPassword
+		if !errors.As(err, &w) || w.Left != left {
+			t.Fatalf("a wrong password: %v, want %d left", err, left)
+		}
+	}
+	wrong(9)
+	wrong(8)
 	file := filepath.Join(t.TempDir(), "state")
 	must(t, "snapshot", "save", "--config", f.nodes[f.leader()].config, file)
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
@@ -478,28 +497,30 @@ func TestSnapshotCeremony(t *testing.T) {
 	if out := must(t, "snapshot", "inspect", file); !strings.Contains(out, "generation 0") {
 		t.Errorf("inspect prints %s", out)
 	}
+	wrong(7) // is not in the copy
+	wrong(6)
+	wrong(5)
 	raft := func(id string) string { return filepath.Join(filepath.Dir(f.nodes[id].config), id, "raft") }
 	for id, p := range f.nodes {
 		f.kill(id)
 		if _, errs, code := command(t, "snapshot", "restore", "--config", p.config, file); code != exitFailed || !strings.Contains(errs, "not empty") {
 			t.Errorf("restoring over a fleet: %d, %s", code, errs)
 		}
-		if err := os.Rename(raft(id), raft(id)+".old"); err != nil {
-			t.Fatal(err)
-		}
-		if out := must(t, "snapshot", "restore", "--config", p.config, file); !strings.Contains(out, "generation 1") {
-			t.Errorf("restore prints %s", out)
+		if out := must(t, "cluster", "recover", "--config", p.config, "--penalty", "1", file); !strings.Contains(out, "generation 1") {
+			t.Errorf("recover prints %s", out)
 		}
 	}
 	for id := range f.nodes {
 		f.start(id)
 	}
 	f.leader()
+	wrong(6) // of the 8 that the copy had left, less the penalty; the ledgers have less
 	if got, err := f.guess(c, "correct horse"); err != nil || got != key {
 		t.Errorf("recovery after the restore: %v", err)
 	}
+	f.verified()
 	f.kill("n1")
-	if err := errors.Join(os.Rename(raft("n1"), raft("n1")+".new"), os.Rename(raft("n1")+".old", raft("n1"))); err != nil {
+	if err := errors.Join(os.Rename(raft("n1"), raft("n1")+".new"), os.Rename(raft("n1")+".before", raft("n1"))); err != nil {
 		t.Fatal(err)
 	}
 	_, errs, code := command(t, "serve", "--config", f.nodes["n1"].config)

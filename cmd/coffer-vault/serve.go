@@ -79,8 +79,8 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 	var server *vault.Server // set before the store runs
 	order := new(machine)
 	store, err := raftstore.New(raftstore.Config{
-		NodeID: c.Name, Dir: filepath.Join(c.Dir, "raft"), Listen: c.RaftListen, Peers: peers(m), Certificate: cert,
-		Join: joins(c, m), Machine: order, OnApply: func(index uint64) { server.Applied(index) },
+		NodeID: c.Name, Dir: raftDir(c), Listen: c.RaftListen, Peers: peers(m), Certificate: cert,
+		Join: joins(m), Machine: order, OnApply: func(index uint64) { server.Applied(index) },
 		CheckSnapshot: func(kv raftstore.KV) error { return server.CheckState(kv) },
 		Log:           log.Named("raft"), Metrics: telemetry.Prefix(reg, "raft"),
 	})
@@ -93,8 +93,9 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 		return err
 	}
 	server, err = vault.NewServer(ctx, vault.ServerConfig{
-		NodeID: c.Name, Dir: vaultDir(c), Manifest: manifest, Roots: roots, Adopt: func(m *vault.Manifest) error { return adopt(c, m, store, server) },
-		Log: replicated{store}, HSM: token, Auth: authority, Index: index,
+		NodeID: c.Name, Dir: vaultDir(c), Manifest: manifest, Roots: roots, State: applied(store),
+		Adopt: func(m *vault.Manifest) error { return adopt(c, m, store, server) },
+		Log:   replicated{store}, HSM: token, Auth: authority, Index: index,
 		Logger: log.Named("vault"), Metrics: telemetry.Prefix(reg, "vault"),
 	})
 	if err != nil {
@@ -116,12 +117,18 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 
 // joins says whether a node without state waits to be added. Only a fleet's first
 // manifest describes nodes that may begin together: after that an empty node is one
-// that takes a lost one's place, and must not begin a group beside the fleet's.
-func joins(c *config.Vault, m *vault.Manifest) bool {
-	if c.Join != nil {
-		return *c.Join
+// that takes a lost one's place, and must not begin a group beside the fleet's. See
+// "cluster init" for the exception.
+func joins(m *vault.Manifest) bool { return m.Sequence > 1 }
+
+// applied is what other nodes compare of this one's state.
+func applied(store *raftstore.Store) func() (uint64, [32]byte) {
+	return func() (uint64, [32]byte) {
+		st := store.Status()
+		var chain [32]byte
+		_ = fill(chain[:], st.Chain) // a node that does not run has none
+		return st.Applied, chain
 	}
-	return m.Sequence > 1
 }
 
 // peers are the nodes of the manifest as raft knows them.

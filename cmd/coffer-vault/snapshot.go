@@ -83,15 +83,7 @@ func (a *app) printBackup(info raftstore.BackupInfo) error {
 }
 
 func (a *app) restoreSnapshot(file string) error {
-	c, err := a.load()
-	if err != nil {
-		return err
-	}
-	_, _, m, err := loadManifest(c)
-	if err != nil {
-		return err
-	}
-	cert, err := pinnedCertificate(c.Dir, m, c.Name)
+	_, rc, err := a.groupConfig()
 	if err != nil {
 		return err
 	}
@@ -100,11 +92,9 @@ func (a *app) restoreSnapshot(file string) error {
 		return err
 	}
 	defer f.Close()
-	info, err := raftstore.Restore(raftstore.Config{
-		NodeID: c.Name, Dir: filepath.Join(c.Dir, "raft"), Peers: peers(m), Certificate: cert, Machine: new(machine),
-	}, f)
+	info, err := raftstore.Restore(rc, f, nil)
 	if err != nil {
-		return hinted(fmt.Errorf("%s: %w", file, err), "an existing fleet is not overwritten: move its raft folder away on every node first")
+		return hinted(fmt.Errorf("%s: %w", file, err), `an existing group is not overwritten; "cluster recover" keeps it beside`)
 	}
 	return a.printBackup(info)
 }

@@ -54,25 +54,3 @@ func (a *app) printStatus(st nodeStatus) error {
 	}
 	return w.Flush()
 }
-
-func (a *app) clusterCommand() *cobra.Command {
-	change := func(use, short, path string, args cobra.PositionalArgs) *cobra.Command {
-		return &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.load()
-			if err != nil {
-				return err
-			}
-			var m member
-			if len(args) > 0 {
-				m.ID = args[0]
-			}
-			return ask(cmd.Context(), c, http.MethodPost, path, m, &struct{}{})
-		}}
-	}
-	node := one("the node's name")
-	return group("cluster", "Change the group of nodes; ask its leader",
-		change("transfer-leader [NODE]", "Let another node lead", "/transfer-leader", cobra.MaximumNArgs(1)),
-		change("add NODE", "Let a node of the manifest receive the log, without a vote", "/add", node),
-		change("promote NODE", "Give a node that has caught up its vote", "/promote", node),
-		change("remove NODE", "Take a node out for ever", "/remove", node))
-}

@@ -219,9 +219,6 @@ pin_file = "pin"
 	if !reflect.DeepEqual(v, want) {
 		t.Errorf("got  %+v\nwant %+v", v, want)
 	}
-	if v, err := LoadVault(write(t, "join = false\n"+text)); err != nil || v.Join == nil || *v.Join {
-		t.Errorf("join = false is read as %+v, %v", v, err)
-	}
 	for _, tt := range []struct{ name, text, want string }{
 		{"nothing", "", ": dir: missing"},
 		{"pin", strings.Replace(text, "pin_file = \"pin\"\n", "", 1), ":5:2: hsm.pin_file: "},

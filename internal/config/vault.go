@@ -13,7 +13,6 @@ type Vault struct {
 
 	Manifest string   `toml:"manifest,omitempty"` // the fleet's signed manifest; default fleet.cbor in dir
 	Roots    []string `toml:"roots,omitempty"`    // fleet root keys to trust, Ed25519, 64 hex digits each; "init" needs none
-	Join     *bool    `toml:"join,omitempty"`     // with no state yet: wait to be added, do not begin the fleet; default: unless the manifest is the first
 
 	HSM     HSM     `toml:"hsm"`
 	Auth    Auth    `toml:"auth,omitzero"`
