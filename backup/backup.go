@@ -63,6 +63,8 @@ type Config struct {
 	Uploads  int                   // packs in flight; 0: 3
 	Log      *zap.Logger           // nil logs nothing
 	Metrics  prometheus.Registerer // nil registers nothing
+
+	spill int // chunks that the index holds in memory, for tests
 }
 
 var (

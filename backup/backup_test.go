@@ -33,7 +33,8 @@ func newFixture(tb testing.TB) *fixture {
 	if err := os.Mkdir(f.src, 0o755); err != nil {
 		tb.Fatal(err)
 	}
-	f.conf = Config{Bucket: f.bucket, Keys: seal.NewKey().Keys(seal.NewStoreID()), CacheDir: filepath.Join(dir, "cache"), Workers: 2}
+	f.conf = Config{Bucket: f.bucket, Keys: seal.NewKey().Keys(seal.NewStoreID()), CacheDir: filepath.Join(dir, "cache"), Workers: 2,
+		spill: 100} // so that most of the index lies in files
 	if err := initWith(tb.Context(), f.conf, small); err != nil {
 		tb.Fatal(err)
 	}

@@ -78,21 +78,15 @@ func (c *checker) run(ctx context.Context) (rep CheckReport, err error) {
 		}
 		c.problem(store.ConfigName, err)
 	}
-	_, table, indexes, err := c.r.readIndexes(ctx, func(name string, err error) error {
-		c.problem(name, err)
-		c.r.st.NoteBroken(name, err)
-		return nil
-	})
-	if err != nil {
-		return rep, err
+	names, err := c.index(ctx, &rep)
+	for try := 1; errors.Is(err, ErrNotExist) && try < 5; try++ { // a prune has replaced the index meanwhile
+		names, err = c.index(ctx, &rep)
 	}
-	rep.Chunks = table.Len()
-	rep.Packs, rep.Unused, err = c.listPacks(ctx, table, indexes)
 	if err != nil {
 		return rep, err
 	}
 	if c.o.ReadData {
-		if err := c.readPacks(ctx, indexes); err != nil {
+		if err := c.readPacks(ctx, names); err != nil {
 			return rep, err
 		}
 	}
@@ -110,6 +104,7 @@ func (c *checker) run(ctx context.Context) (rep CheckReport, err error) {
 	if err := c.r.st.Refresh(ctx); err != nil {
 		return rep, err
 	}
+	rep.Chunks = c.r.st.Chunks()
 	for _, s := range snaps {
 		if _, err := c.walk(ctx, s.ID[:8]+":", "", &s.root); err != nil {
 			return rep, err
@@ -129,36 +124,74 @@ func (c *checker) problem(object string, err error) *Problem {
 	return p
 }
 
-// listPacks compares what is there with what the index says.
-func (c *checker) listPacks(ctx context.Context, table *pack.Table, records []*pack.Record) (packs, unused int, err error) {
-	sizes := make(map[pack.Name]int64)
+// listed is a pack upstream.
+type listed struct {
+	size  int64 // sealed
+	known bool  // an index object describes it
+}
+
+// index compares what is there with what the index objects say, and returns the
+// names of these.
+func (c *checker) index(ctx context.Context, rep *CheckReport) ([]pack.Name, error) {
+	names, err := c.r.st.ListNames(ctx, store.IndexDir)
+	if err != nil {
+		return nil, err
+	}
+	packs := make(map[pack.Name]listed)
 	err = c.r.bucket.List(ctx, store.PackDir, "", func(i upstream.Info) error {
 		n, err := pack.ParseName(path.Base(i.Name))
-		if err != nil || store.PackName(n) != i.Name {
-			return nil // a foreign object; listNames logs such
-		}
-		sizes[n] = i.Size
-		if _, ok := table.Number(n); !ok {
-			unused++
+		if err == nil && store.PackName(n) == i.Name { // else a foreign object; listNames logs such
+			packs[n] = listed{size: i.Size}
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, 0, fmt.Errorf("listing %s: %w", store.PackDir, err)
+		return nil, fmt.Errorf("listing %s: %w", store.PackDir, err)
 	}
-	for _, rec := range records {
-		size, ok := sizes[rec.Name]
+	rep.Packs, rep.Unused = len(packs), len(packs)
+	c.all.Store(0)
+	return names, c.records(ctx, names, func(rec *pack.Record) error {
+		p, ok := packs[rec.Name]
 		name := store.PackName(rec.Name)
 		switch want := seal.SealedSize(int64(rec.Size)); {
 		case !ok:
 			c.problem(name, ErrNotExist)
 			c.blame(rec, name)
-		case size != want:
-			c.problem(name, fmt.Errorf("%d bytes, want %d: %w", size, want, ErrCorrupt))
+		case p.size != want:
+			c.problem(name, fmt.Errorf("%d bytes, want %d: %w", p.size, want, ErrCorrupt))
 			c.blame(rec, name)
 		}
+		if ok && !p.known {
+			rep.Unused--
+			packs[rec.Name] = listed{p.size, true}
+			if c.chosen(rec.Name) {
+				c.all.Add(1)
+			}
+		}
+		return nil
+	})
+}
+
+// records calls fn with the record of each pack in the index objects, perhaps more
+// than once.
+func (c *checker) records(ctx context.Context, names []pack.Name, fn func(*pack.Record) error) error {
+	bad := func(name string, err error) error {
+		c.problem(name, err)
+		return c.r.st.NoteBroken(name, err)
 	}
-	return len(sizes), unused, nil
+	return c.r.st.EachIndex(ctx, names, c.r.st.FetchIndex, bad, func(_ pack.Name, x *pack.Index) error {
+		for _, rec := range x.Records {
+			if err := fn(rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// chosen reports whether the data of a pack are to be read.
+func (c *checker) chosen(n pack.Name) bool {
+	return c.o.Of == 0 || (int(n[15])|int(n[14])<<8)%c.o.Of == c.o.Part-1
 }
 
 // blame notes that no chunk of a pack can be had.
@@ -173,17 +206,15 @@ func (c *checker) blame(rec *pack.Record, object string) {
 }
 
 // readPacks fetches the packs and verifies every chunk.
-func (c *checker) readPacks(ctx context.Context, records []*pack.Record) error {
-	var todo []*pack.Record
-	for _, rec := range records {
-		if c.o.Of == 0 || (int(rec.Name[15])|int(rec.Name[14])<<8)%c.o.Of == c.o.Part-1 {
-			todo = append(todo, rec)
-		}
-	}
-	c.all.Store(int64(len(todo)))
+func (c *checker) readPacks(ctx context.Context, names []pack.Name) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(2, c.r.st.Workers()))
-	for _, rec := range todo {
+	begun := make(map[pack.Name]bool)
+	err := c.records(gctx, names, func(rec *pack.Record) error {
+		if begun[rec.Name] || !c.chosen(rec.Name) {
+			return nil
+		}
+		begun[rec.Name] = true
 		g.Go(func() error {
 			defer c.packs.Add(1)
 			err := c.readPack(gctx, rec)
@@ -193,8 +224,12 @@ func (c *checker) readPacks(ctx context.Context, records []*pack.Record) error {
 			}
 			return err
 		})
+		return nil
+	})
+	if gerr := g.Wait(); gerr != nil {
+		return gerr
 	}
-	return g.Wait()
+	return err
 }
 
 // readPack verifies one pack. If it is damaged it finds out which segments are.
@@ -406,7 +441,7 @@ func (c *checker) file(ctx context.Context, name string, e *tree.Entry) (clean b
 // objectOf names the object that a chunk lies in, or should be described by.
 func (c *checker) objectOf(id chunk.ID) string {
 	if loc, ok := c.r.st.Lookup(id); ok {
-		return store.PackName(c.r.st.Pack(loc.Pack).Name)
+		return store.PackName(loc.Name)
 	}
 	return store.IndexDir
 }

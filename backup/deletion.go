@@ -99,18 +99,21 @@ func (r *Repo) stillThere(ctx context.Context, s *Snapshot, shrinks int) error {
 	if !urgent {
 		return nil
 	}
-	u := newUsed(r)
+	seen := make(map[chunk.ID]bool)
+	there := func(id chunk.ID) error {
+		if !r.st.HasAll([]chunk.ID{id}) {
+			return errOvertaken
+		}
+		return nil
+	}
+	u := &needs{r: r, data: there, dir: func(id chunk.ID) (bool, error) {
+		fresh := !seen[id]
+		seen[id] = true
+		return fresh, there(id)
+	}}
 	err = u.snapshot(ctx, s)
 	if errors.Is(err, ErrNotExist) || errors.Is(err, store.ErrNoChunk) {
 		return fmt.Errorf("%w: %w", errOvertaken, err)
 	}
-	if err != nil {
-		return err
-	}
-	for id := range u.ids {
-		if !r.st.HasAll([]chunk.ID{id}) {
-			return errOvertaken
-		}
-	}
-	return nil
+	return err
 }

@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"coffer/backup/chunk"
 	"coffer/backup/pack"
 	"coffer/backup/report"
 	"coffer/backup/store"
+	"coffer/backup/table"
 	"coffer/upstream"
 )
 
@@ -29,7 +31,7 @@ const (
 	defaultGrace  = 72 * time.Hour
 	defaultUnused = 0.2
 	maxSkew       = time.Hour // between this clock and the storage's
-	indexTarget   = 8 << 20   // bytes of a compacted index object
+	indexTarget   = 2 << 20   // bytes of a compacted index object: several are held in memory at a time
 	indexMany     = 16        // index objects before they are compacted
 )
 
@@ -43,6 +45,8 @@ type PruneReport struct {
 	Uploaded     int64 `json:"uploaded"`     // bytes sent for that
 	Kept         int   `json:"kept"`         // packs that stay
 	Indexes      int   `json:"indexes"`      // index objects that were replaced by fewer
+
+	Locks Relocked `json:"locks"` // where the storage locks objects
 }
 
 // Prune removes what no snapshot needs, in two phases: a run marks packs, and one
@@ -58,7 +62,11 @@ func (r *Repo) Prune(ctx context.Context, o PruneOptions) (PruneReport, error) {
 	}
 	p := &pruner{r: r, o: &o, started: time.Now()}
 	defer report.Every(o.Progress, p.progress)()
-	if err := p.run(ctx); err != nil {
+	err := p.run(ctx)
+	if err == nil && !o.DryRun {
+		p.rep.Locks, err = r.Relock(ctx)
+	}
+	if err != nil {
 		return p.rep, fmt.Errorf("pruning: %w", err)
 	}
 	return p.rep, nil
@@ -74,11 +82,17 @@ type pruner struct {
 	marks   []*deletion
 	marked  map[pack.Name]bool
 	indexes []pack.Name
-	table   *pack.Table    // of what is upstream, apart from the store's
-	records []*pack.Record // of the table, by number
-	sizes   map[pack.Name]upstream.Info
-	needed  map[int]int64 // stored bytes that are needed, by pack
-	used    *used
+	table   *table.Table // of what is upstream, apart from the store's
+	sizes   map[pack.Name]packFile
+	used    []uint64 // a bit for each slot of the table: a snapshot needs the chunk
+	needed  []int64  // stored bytes that are needed, by number of the pack
+	rewrite []bool   // packs that are worth less than their size, by number
+}
+
+// packFile is what a list says of a pack.
+type packFile struct {
+	size    int64
+	written int64 // Unix time, nanoseconds
 }
 
 func (p *pruner) progress() Progress {
@@ -87,31 +101,39 @@ func (p *pruner) progress() Progress {
 
 func (p *pruner) run(ctx context.Context) (err error) {
 	// Marks are read before snapshots: what is due was marked long before any
-	// snapshot that this misses.
+	// snapshot that this misses. Snapshots are read before the index, which was
+	// written before them: it knows all that they need.
 	if p.marks, err = p.r.condemn(ctx); err != nil {
-		return err
-	}
-	if err := p.r.st.Refresh(ctx); err != nil {
-		return err
-	}
-	if p.indexes, p.table, p.records, err = p.r.readIndexes(ctx, func(_ string, err error) error { return err }); err != nil {
-		return err
-	}
-	p.preferUnmarked()
-	if err := p.listPacks(ctx); err != nil {
 		return err
 	}
 	all, err := p.r.Snapshots(ctx)
 	if err != nil {
 		return err
 	}
-	p.used = newUsed(p.r)
-	for _, s := range all {
-		if err := p.used.snapshot(ctx, s); err != nil {
-			return err
+	if err := p.r.st.Refresh(ctx); err != nil {
+		return err
+	}
+	p.marked = make(map[pack.Name]bool)
+	for _, d := range p.marks {
+		for _, n := range d.Packs {
+			p.marked[n] = true
 		}
 	}
-	p.count()
+	// What was written again must not keep the pack it was written from: places in
+	// packs that stay are preferred.
+	if p.indexes, p.table, err = p.r.readTable(ctx, p.marked, p.r.st.ReadIndex, refuse); err != nil {
+		return err
+	}
+	defer p.table.Close()
+	if err := p.listPacks(ctx); err != nil {
+		return err
+	}
+	if err := p.use(ctx, all); err != nil {
+		return err
+	}
+	if err := p.count(); err != nil {
+		return err
+	}
 	if err := p.remove(ctx); err != nil {
 		return err
 	}
@@ -121,11 +143,11 @@ func (p *pruner) run(ctx context.Context) (err error) {
 // listPacks lists what lies upstream, and refuses to go on when the clocks differ:
 // ages would mean nothing.
 func (p *pruner) listPacks(ctx context.Context) error {
-	p.sizes = make(map[pack.Name]upstream.Info)
+	p.sizes = make(map[pack.Name]packFile)
 	err := p.r.bucket.List(ctx, store.PackDir, "", func(i upstream.Info) error {
 		n, err := pack.ParseName(path.Base(i.Name))
 		if err == nil && store.PackName(n) == i.Name {
-			p.sizes[n] = i
+			p.sizes[n] = packFile{i.Size, i.ModTime.UnixNano()}
 			if i.ModTime.Sub(p.started) > maxSkew {
 				return fmt.Errorf("%s was written at %v, in the future: the clocks differ", i.Name, i.ModTime)
 			}
@@ -138,43 +160,39 @@ func (p *pruner) listPacks(ctx context.Context) error {
 	return nil
 }
 
-// preferUnmarked makes the table find chunks in packs that stay, where there is
-// a choice: what was written again must not keep the pack it was written from.
-func (p *pruner) preferUnmarked() {
-	p.marked = make(map[pack.Name]bool)
-	for _, d := range p.marks {
-		for _, n := range d.Packs {
-			p.marked[n] = true
+// use notes which chunks snapshots need. One that no index knows ends the prune: it
+// may lie in a pack whose index is lost, which looks like one that nobody needs.
+func (p *pruner) use(ctx context.Context, all []*Snapshot) error {
+	p.used = make([]uint64, (p.table.Slots()+63)/64)
+	first := func(id chunk.ID) (bool, error) {
+		l, ok := p.table.Lookup(id)
+		if !ok {
+			return false, fmt.Errorf("a repair is needed: %w", p.r.st.Missing(id))
+		}
+		fresh := !p.uses(l)
+		p.used[l.Slot/64] |= 1 << (l.Slot % 64)
+		return fresh, nil
+	}
+	u := &needs{r: p.r, dir: first, data: func(id chunk.ID) error { _, err := first(id); return err }}
+	for _, s := range all {
+		if err := u.snapshot(ctx, s); err != nil {
+			return err
 		}
 	}
-	slices.SortStableFunc(p.records, func(a, b *pack.Record) int {
-		switch {
-		case p.marked[a.Name] == p.marked[b.Name]:
-			return 0
-		case p.marked[a.Name]:
-			return 1
-		}
-		return -1
-	})
-	p.table = pack.NewTable()
-	for _, rec := range p.records {
-		p.table.Add(rec)
-	}
+	return nil
 }
 
+// uses reports whether a snapshot needs the chunk at a place of the table.
+func (p *pruner) uses(l table.Loc) bool { return p.used[l.Slot/64]>>(l.Slot%64)&1 != 0 }
+
 // count sums up how much of each pack is needed.
-func (p *pruner) count() {
-	plain := make(map[[2]int]int64) // by pack and segment
-	p.table.Visit(func(id chunk.ID, l pack.Loc) {
-		if _, ok := p.used.ids[id]; ok {
-			plain[[2]int{l.Pack, l.Segment}] += int64(l.Len)
+func (p *pruner) count() error {
+	p.needed = make([]int64, p.table.Packs())
+	return p.table.Visit(func(_ chunk.ID, l table.Loc) {
+		if p.uses(l) {
+			p.needed[l.Pack] += max(1, int64(l.Stored))
 		}
 	})
-	p.needed = make(map[int]int64)
-	for at, n := range plain {
-		s := p.table.Pack(at[0]).Segments[at[1]]
-		p.needed[at[0]] += 1 + n*int64(s.Stored)/max(1, int64(s.Plain))
-	}
 }
 
 // needs reports whether a snapshot needs a pack.
@@ -194,7 +212,7 @@ func (p *pruner) remove(ctx context.Context) error {
 			if info, ok := p.sizes[n]; ok && !p.needs(n) && !gone[n] {
 				gone[n] = true
 				p.rep.Removed++
-				p.rep.RemovedBytes += info.Size
+				p.rep.RemovedBytes += info.size
 			}
 		}
 	}
@@ -207,11 +225,13 @@ func (p *pruner) remove(ctx context.Context) error {
 			return err
 		}
 	}
+	var names []string
 	for n := range gone {
-		if err := p.r.bucket.Delete(ctx, store.PackName(n)); err != nil {
-			return fmt.Errorf("removing %s: %w", store.PackName(n), err)
-		}
+		names = append(names, store.PackName(n))
 		delete(p.sizes, n)
+	}
+	if err := p.r.deleteAll(ctx, names); err != nil {
+		return err
 	}
 	for _, d := range p.marks {
 		// What has just been removed is said a while longer: another prune may be
@@ -236,32 +256,59 @@ func (p *pruner) remove(ctx context.Context) error {
 func (p *pruner) compact(ctx context.Context, gone map[pack.Name]bool) error {
 	var x pack.Index
 	size := 0
-	for _, rec := range p.records {
+	put := func() error {
+		_, err := p.r.st.PutIndex(ctx, &x)
+		x, size = pack.Index{}, 0
+		return err
+	}
+	err := p.eachRecord(ctx, func(_ int, rec *pack.Record) error {
 		if gone[rec.Name] {
-			continue
+			return nil
 		}
 		x.Records = append(x.Records, rec)
 		for i := range rec.Segments {
 			size += 36 * len(rec.Segments[i].Chunks)
 		}
 		if size > indexTarget {
-			if _, err := p.r.st.PutIndex(ctx, &x); err != nil {
-				return err
-			}
-			x, size = pack.Index{}, 0
+			return put()
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	x.Replaces = p.indexes
-	if _, err := p.r.st.PutIndex(ctx, &x); err != nil {
+	if err := put(); err != nil {
 		return err
 	}
 	p.rep.Indexes = len(p.indexes)
-	for _, n := range p.indexes {
-		if err := p.r.bucket.Delete(ctx, store.IndexDir+n.String()); err != nil {
-			return fmt.Errorf("removing %s: %w", store.IndexDir+n.String(), err)
-		}
+	names := make([]string, len(p.indexes))
+	for i, n := range p.indexes {
+		names[i] = store.IndexDir + n.String()
+	}
+	if err := p.r.deleteAll(ctx, names); err != nil {
+		return err
 	}
 	return p.r.st.Refresh(ctx)
+}
+
+// eachRecord calls fn with the record of each pack that the table has, and with
+// its number, once.
+func (p *pruner) eachRecord(ctx context.Context, fn func(number int, rec *pack.Record) error) error {
+	seen := make([]bool, p.table.Packs())
+	return p.r.st.EachIndex(ctx, p.indexes, p.r.st.ReadIndex, refuse, func(_ pack.Name, x *pack.Index) error {
+		for _, rec := range x.Records {
+			n, ok := p.table.Number(rec.Name)
+			if !ok || seen[n] {
+				continue
+			}
+			seen[n] = true
+			if err := fn(n, rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // oldHeads removes heads that newer ones of the same writer follow.
@@ -284,43 +331,53 @@ func (p *pruner) oldHeads(ctx context.Context) error {
 // what is needed of them, and says that they will go.
 func (p *pruner) mark(ctx context.Context) error {
 	var marks []pack.Name
-	var rewrite []*pack.Record
-	for n, info := range p.sizes {
+	p.rewrite = make([]bool, p.table.Packs())
+	for n, f := range p.sizes {
 		i, known := p.table.Number(n)
 		switch {
 		case p.marked[n]:
 			continue
-		case !known && p.started.Sub(info.ModTime) < p.o.Grace:
+		case !known && p.started.Sub(time.Unix(0, f.written)) < p.o.Grace:
 			p.rep.Kept++ // perhaps of a run that has not published its index yet
 			continue
 		case known && p.needed[i] > 0:
-			if !p.wasteful(i) {
+			wasteful, err := p.wasteful(i)
+			if err != nil {
+				return err
+			}
+			if !wasteful {
 				p.rep.Kept++
 				continue
 			}
-			rewrite = append(rewrite, p.records[i])
+			p.rewrite[i] = true
 			p.rep.Rewritten++
 		}
 		marks = append(marks, n)
 		p.rep.Marked++
-		p.rep.MarkedBytes += info.Size
+		p.rep.MarkedBytes += f.size
 	}
 	if p.o.DryRun || len(marks) == 0 {
 		return nil
 	}
-	if err := p.rewrite(ctx, rewrite, marks); err != nil {
-		return err
+	if p.rep.Rewritten > 0 {
+		if err := p.writeAgain(ctx, marks); err != nil {
+			return err
+		}
 	}
 	return p.putDeletion(ctx, marks)
 }
 
 // wasteful reports whether too little of a pack is needed.
-func (p *pruner) wasteful(i int) bool {
+func (p *pruner) wasteful(i int) (bool, error) {
+	if p.needed[i] >= int64(p.table.Size(i)) {
+		return false, nil
+	}
+	info, err := p.table.Pack(i)
 	var stored int64
-	for _, s := range p.table.Pack(i).Segments {
+	for _, s := range info.Segments {
 		stored += int64(s.Stored)
 	}
-	return float64(stored-p.needed[i]) > p.o.MaxUnused*float64(stored)
+	return float64(stored-p.needed[i]) > p.o.MaxUnused*float64(stored), err
 }
 
 func (p *pruner) putDeletion(ctx context.Context, marks []pack.Name) error {
@@ -349,77 +406,17 @@ func (p *pruner) putDeletion(ctx context.Context, marks []pack.Name) error {
 	return err
 }
 
-// rewrite stores again what is needed of packs. All that are going to be marked
-// count as gone by then, for a chunk may lie in several of them.
-func (p *pruner) rewrite(ctx context.Context, records []*pack.Record, marks []pack.Name) error {
-	if len(records) == 0 {
-		return nil
+// deleteAll removes objects, several at a time.
+func (r *Repo) deleteAll(ctx context.Context, names []string) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(store.Fetchers)
+	for _, name := range names {
+		g.Go(func() error {
+			if err := r.bucket.Delete(gctx, name); err != nil {
+				return fmt.Errorf("removing %s: %w", name, err)
+			}
+			return nil
+		})
 	}
-	gone := make(map[pack.Name]bool)
-	for n := range p.marked {
-		gone[n] = true
-	}
-	for _, n := range marks {
-		gone[n] = true
-	}
-	p.r.st.Condemn(gone)
-	w := p.r.st.NewWriter(ctx, false, nil)
-	for _, rec := range records {
-		if err := p.rewritePack(w, rec); err != nil {
-			w.Fail(err)
-			break
-		}
-	}
-	err := w.Finish()
-	p.rep.Uploaded = w.Uploaded()
-	return err
+	return g.Wait()
 }
-
-func (p *pruner) rewritePack(w *store.Writer, rec *pack.Record) error {
-	number, _ := p.table.Number(rec.Name)
-	for i := range rec.Segments {
-		s := &rec.Segments[i]
-		var job *store.Job
-		var data []byte
-		off := uint32(0)
-		for _, c := range s.Chunks {
-			at := off
-			off += c.Len
-			l, _ := p.table.Lookup(c.ID)
-			if _, ok := p.used.ids[c.ID]; !ok || l.Pack != number || l.Segment != i || l.Off != at {
-				continue
-			}
-			if data == nil {
-				var err error
-				if data, err = p.r.st.ReadSegment(w.Context(), rec, i); err != nil {
-					return err
-				}
-				job = &store.Job{Raw: w.Buffer(s.Plain()), Flat: !s.Compressed}
-			}
-			part := data[at : at+c.Len]
-			if p.r.st.Sum(part) != c.ID {
-				return fmt.Errorf("reading %s: chunk %s: %w", store.PackName(rec.Name), c.ID, ErrCorrupt)
-			}
-			if s.Tree {
-				if err := w.Tree(c.ID, part); err != nil {
-					return err
-				}
-				continue
-			}
-			job.Chunks = append(job.Chunks, store.Piece{Off: len(job.Raw), Len: len(part), Out: new(chunk.ID), Done: nobody{}})
-			job.Raw = append(job.Raw, part...)
-		}
-		if job != nil && len(job.Chunks) > 0 {
-			if err := w.Submit(job); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// nobody waits for the chunks of a prune.
-type nobody struct{}
-
-// ChunkDone does nothing.
-func (nobody) ChunkDone() error { return nil }

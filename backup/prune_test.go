@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"coffer/backup/pack"
 	"coffer/backup/store"
 	"coffer/upstream"
 )
@@ -132,6 +134,50 @@ func TestPrune(t *testing.T) {
 	if _, rep := f.backup(); rep.Read != 0 {
 		t.Errorf("after a prune %d bytes were read again", rep.Read)
 	}
+	f.sound(f.src)
+}
+
+// Packs that a snapshot needs and no index describes must not be taken for garbage:
+// a repair brings them back.
+func TestPruneLostIndex(t *testing.T) {
+	f := newFixture(t)
+	f.fill()
+	f.settle()
+	f.backup()
+	st := f.repo.st
+	names, err := st.ListNames(t.Context(), store.IndexDir)
+	must(t, err)
+	var trees pack.Index // what is left: the packs with directories
+	lost := 0
+	must(t, st.EachIndex(t.Context(), names, st.FetchIndex, refuse, func(_ pack.Name, x *pack.Index) error {
+		for _, rec := range x.Records {
+			if slices.ContainsFunc(rec.Segments, func(s pack.Segment) bool { return s.Tree }) {
+				trees.Records = append(trees.Records, rec)
+			} else {
+				lost++
+			}
+		}
+		return nil
+	}))
+	if lost == 0 {
+		t.Fatal("all packs have directories: the test lost its point")
+	}
+	_, err = st.PutIndex(t.Context(), &trees)
+	must(t, err)
+	for _, n := range names {
+		must(t, f.bucket.Delete(t.Context(), store.IndexDir+n.String()))
+	}
+	f.loseCache()
+	time.Sleep(2 * time.Millisecond)
+	rep, err := f.repo.Prune(t.Context(), PruneOptions{Grace: time.Millisecond})
+	if !errors.Is(err, store.ErrNoChunk) || rep.Marked+rep.Removed > 0 {
+		t.Errorf("pruned without an index: %+v, %v", rep, err)
+	}
+	fixed, err := f.repo.Repair(t.Context())
+	if err != nil || fixed.Packs != lost {
+		t.Errorf("%d packs were lost: %+v, %v", lost, fixed, err)
+	}
+	f.prune(time.Millisecond)
 	f.sound(f.src)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"coffer/backup/pack"
 	"coffer/backup/store"
+	"coffer/backup/table"
 	"coffer/upstream"
 )
 
@@ -26,10 +27,7 @@ type RepairReport struct {
 func (r *Repo) Repair(ctx context.Context) (RepairReport, error) {
 	var rep RepairReport
 	var broken []pack.Name
-	_, table, _, err := r.readIndexes(ctx, func(name string, err error) error {
-		if !errors.Is(err, ErrCorrupt) {
-			return err
-		}
+	_, t, err := r.readTable(ctx, nil, r.st.FetchIndex, func(name string, _ error) error {
 		n, err := pack.ParseName(path.Base(name))
 		broken, rep.Indexes = append(broken, n), append(rep.Indexes, name)
 		return err
@@ -37,7 +35,8 @@ func (r *Repo) Repair(ctx context.Context) (RepairReport, error) {
 	if err != nil {
 		return rep, fmt.Errorf("repairing: %w", err)
 	}
-	found, err := r.footers(ctx, table, &rep)
+	defer t.Close()
+	found, err := r.footers(ctx, t, &rep)
 	if err != nil {
 		return rep, fmt.Errorf("repairing: %w", err)
 	}
@@ -55,15 +54,15 @@ func (r *Repo) Repair(ctx context.Context) (RepairReport, error) {
 	return rep, r.st.Refresh(ctx)
 }
 
-// footers reads those of all packs that the table does not have.
-func (r *Repo) footers(ctx context.Context, table *pack.Table, rep *RepairReport) ([]*pack.Record, error) {
+// footers reads those of all packs that a table does not have.
+func (r *Repo) footers(ctx context.Context, t *table.Table, rep *RepairReport) ([]*pack.Record, error) {
 	var todo []upstream.Info
 	err := r.bucket.List(ctx, store.PackDir, "", func(i upstream.Info) error {
 		n, err := pack.ParseName(path.Base(i.Name))
 		if err != nil || store.PackName(n) != i.Name {
 			return nil
 		}
-		if _, known := table.Number(n); !known {
+		if _, known := t.Number(n); !known {
 			todo = append(todo, i)
 		}
 		return nil

@@ -47,7 +47,7 @@ func Open(ctx context.Context, c Config) (*Repo, error) {
 }
 
 func (c *Config) store() store.Config {
-	return store.Config{Bucket: c.Bucket, Keys: c.Keys, CacheDir: c.CacheDir, Workers: c.Workers, Uploads: c.Uploads, Log: c.Log}
+	return store.Config{Bucket: c.Bucket, Keys: c.Keys, CacheDir: c.CacheDir, Workers: c.Workers, Uploads: c.Uploads, Spill: c.spill, Log: c.Log}
 }
 
 // Restore writes files of a snapshot into a directory. Content is verified

@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"coffer/backup/chunk"
-	"coffer/backup/pack"
 	"coffer/backup/store"
+	"coffer/backup/table"
 	"coffer/upstream"
 )
 
@@ -31,12 +31,15 @@ func (r *Repo) Stats(ctx context.Context) (Stats, error) {
 	if err != nil {
 		return s, fmt.Errorf("counting: %w", err)
 	}
-	names, table, records, err := r.readIndexes(ctx, func(_ string, err error) error { return err })
+	names, t, err := r.readTable(ctx, nil, r.st.ReadIndex, refuse)
+	if err == nil {
+		defer t.Close()
+		err = t.Visit(func(_ chunk.ID, l table.Loc) { s.Plain += int64(l.Len) })
+	}
 	if err != nil {
 		return s, fmt.Errorf("counting: %w", err)
 	}
-	s.Indexes, s.Packs, s.Chunks = len(names), len(records), table.Len()
-	table.Visit(func(_ chunk.ID, l pack.Loc) { s.Plain += int64(l.Len) })
+	s.Indexes, s.Packs, s.Chunks = len(names), t.Packs(), t.Len()
 	all, err := r.Snapshots(ctx)
 	if err != nil {
 		return s, fmt.Errorf("counting: %w", err)

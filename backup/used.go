@@ -8,37 +8,36 @@ import (
 	"coffer/backup/tree"
 )
 
-// used gathers the chunks that snapshots need: some fifty bytes each.
-type used struct {
-	r   *Repo
-	ids map[chunk.ID]struct{}
+// needs walks what snapshots need, each directory once. Anything that cannot be
+// read is an error.
+type needs struct {
+	r *Repo
+	// dir is told the id of a node of a directory, and reports whether it is new.
+	dir func(chunk.ID) (bool, error)
+	// data is told the id of any other chunk, perhaps again and again.
+	data func(chunk.ID) error
 }
 
-func newUsed(r *Repo) *used { return &used{r: r, ids: make(map[chunk.ID]struct{})} }
-
-// snapshot adds what a snapshot needs. Directories that were seen are not read
-// again. Anything that cannot be read is an error.
-func (u *used) snapshot(ctx context.Context, s *Snapshot) error {
-	if err := u.dir(ctx, s.root.Subtree); err != nil {
+func (u *needs) snapshot(ctx context.Context, s *Snapshot) error {
+	if err := u.node(ctx, s.root.Subtree); err != nil {
 		return fmt.Errorf("snapshot %s: %w", s.ID, err)
 	}
 	return nil
 }
 
-func (u *used) dir(ctx context.Context, id chunk.ID) error {
-	if _, seen := u.ids[id]; seen {
-		return nil
-	}
+func (u *needs) node(ctx context.Context, id chunk.ID) error {
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if fresh, err := u.dir(id); !fresh || err != nil {
 		return err
 	}
 	entries, leaves, err := u.r.st.Node(ctx, id)
 	if err != nil {
 		return err
 	}
-	u.ids[id] = struct{}{}
 	for _, l := range leaves {
-		if err := u.dir(ctx, l.ID); err != nil {
+		if err := u.node(ctx, l.ID); err != nil {
 			return err
 		}
 	}
@@ -46,11 +45,11 @@ func (u *used) dir(ctx context.Context, id chunk.ID) error {
 		e := &entries[i]
 		switch {
 		case e.Type == tree.Dir && e.Flags&tree.Missing == 0:
-			err = u.dir(ctx, e.Subtree)
+			err = u.node(ctx, e.Subtree)
 		case e.Type == tree.Dir:
 			// A directory that could not be read has an empty node, or none.
 			if _, ok := u.r.st.Lookup(e.Subtree); ok {
-				u.ids[e.Subtree] = struct{}{}
+				err = u.data(e.Subtree)
 			}
 		case e.Type == tree.File:
 			err = u.file(ctx, e)
@@ -62,15 +61,20 @@ func (u *used) dir(ctx context.Context, id chunk.ID) error {
 	return nil
 }
 
-func (u *used) file(ctx context.Context, e *tree.Entry) error {
-	ids, err := u.r.st.FileIDs(ctx, e)
-	if err != nil {
-		return err
-	}
-	for _, list := range [][]chunk.ID{e.Content, ids} {
-		for _, id := range list {
-			u.ids[id] = struct{}{}
+func (u *needs) file(ctx context.Context, e *tree.Entry) error {
+	for _, id := range e.Content {
+		if err := u.data(id); err != nil {
+			return err
 		}
 	}
-	return nil
+	if e.Flags&tree.Indirect == 0 {
+		return nil
+	}
+	ids, err := u.r.st.FileIDs(ctx, e)
+	for i := range ids {
+		if err == nil {
+			err = u.data(ids[i])
+		}
+	}
+	return err
 }

@@ -111,15 +111,6 @@ func reencode(t *testing.T, b []byte) {
 	if got := x.Append(nil); !bytes.Equal(got, b) {
 		t.Errorf("encodes to\n%x\nwant\n%x", got, b)
 	}
-	table := NewTable()
-	for _, r := range x.Records {
-		table.Add(r)
-	}
-	table.Visit(func(id chunk.ID, l Loc) {
-		if s := table.Pack(l.Pack).Segments[l.Segment]; l.Off+l.Len > s.Plain {
-			t.Errorf("chunk %s lies outside its segment", id)
-		}
-	})
 }
 
 func FuzzIndex(f *testing.F) {
@@ -138,60 +129,6 @@ func FuzzFooter(f *testing.F) {
 			t.Error("a footer encodes to other bytes")
 		}
 	})
-}
-
-func TestTable(t *testing.T) {
-	table := NewTable()
-	rnd := rand.New(rand.NewPCG(1, 1))
-	want := map[chunk.ID]Loc{}
-	for p := range 50 {
-		rec := &Record{Name: Name{byte(p)}, Size: 1 << 20}
-		var s Segment
-		off := uint32(0)
-		for range 200 {
-			var id chunk.ID
-			for i := range id {
-				id[i] = byte(rnd.Uint32())
-			}
-			n := rnd.Uint32N(1000)
-			s.Chunks = append(s.Chunks, Chunk{id, n})
-			want[id] = Loc{p, 0, off, n}
-			off += n
-		}
-		s.Stored = off
-		rec.Segments = []Segment{s}
-		for range 2 { // adding again changes nothing
-			if table.Add(rec) != p {
-				t.Fatal("number of pack")
-			}
-		}
-	}
-	if table.Len() != len(want) || table.Packs() != 50 {
-		t.Errorf("%d chunks in %d packs", table.Len(), table.Packs())
-	}
-	for id, w := range want {
-		if got, ok := table.Lookup(id); !ok || got != w {
-			t.Errorf("%s at %+v, want %+v", id, got, w)
-		}
-	}
-	if table.Has(id(7)) {
-		t.Error("a chunk that was never added")
-	}
-}
-
-// A chunk in a pack that is gone counts as absent, and its next place is taken.
-func TestTableGone(t *testing.T) {
-	table := NewTable()
-	a := table.Add(&Record{Name: Name{1}, Segments: []Segment{{Stored: 5, Chunks: []Chunk{{id(1), 5}}}}})
-	table.SetGone(a, true)
-	if _, ok := table.Lookup(id(1)); !ok || table.Has(id(1)) {
-		t.Error("a chunk of a pack that is gone must be readable and not present")
-	}
-	b := table.Add(&Record{Name: Name{2}, Segments: []Segment{{Stored: 5, Chunks: []Chunk{{id(1), 5}}}}})
-	table.Add(&Record{Name: Name{3}, Segments: []Segment{{Stored: 5, Chunks: []Chunk{{id(1), 5}}}}})
-	if l, _ := table.Lookup(id(1)); l.Pack != b || !table.Has(id(1)) || table.Len() != 1 {
-		t.Errorf("found in pack %d, want %d", l.Pack, b)
-	}
 }
 
 func TestCodec(t *testing.T) {

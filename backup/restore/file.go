@@ -14,8 +14,8 @@ import (
 	"coffer/backup/pack"
 	"coffer/backup/posix"
 	"coffer/backup/store"
+	"coffer/backup/table"
 	"coffer/backup/tree"
-	"coffer/seal"
 	"coffer/upstream"
 )
 
@@ -138,8 +138,11 @@ const packAttempts = 3
 
 // pack serves all wants of a pack, which are sorted by segment. An error ends the
 // restore; what is wrong with this pack alone is reported for each file.
-func (f *fetcher) pack(ctx context.Context, n int, wants []want) error {
-	info := f.x.st.Pack(n)
+func (f *fetcher) pack(ctx context.Context, n pack.Name, wants []want) error {
+	info, err := f.x.st.Pack(n)
+	if err != nil {
+		return err
+	}
 	for attempt := 1; len(wants) > 0; attempt++ {
 		rest, err := f.stream(ctx, info, wants)
 		if err == nil {
@@ -166,7 +169,7 @@ func (f *fetcher) pack(ctx context.Context, n int, wants []want) error {
 // spoilt reports the files that need a segment which cannot be had, and returns
 // the wants of the segments after it. If the pack is gone as a whole, it gives up
 // all of them.
-func (f *fetcher) spoilt(info pack.Info, wants []want, err error) []want {
+func (f *fetcher) spoilt(info table.Info, wants []want, err error) []want {
 	err = store.Damaged(store.PackName(info.Name), err)
 	bad := wants[0].loc.Segment
 	for len(wants) > 0 && (wants[0].loc.Segment == bad || errors.Is(err, store.ErrNotExist)) {
@@ -181,9 +184,9 @@ func (f *fetcher) spoilt(info pack.Info, wants []want, err error) []want {
 
 // stream reads the segments that are wanted in one go and returns the wants that
 // were not served.
-func (f *fetcher) stream(ctx context.Context, info pack.Info, wants []want) ([]want, error) {
+func (f *fetcher) stream(ctx context.Context, info table.Info, wants []want) ([]want, error) {
 	first, last := info.Segments[wants[0].loc.Segment], info.Segments[wants[len(wants)-1].loc.Segment]
-	body, at, err := f.open(ctx, info, int64(first.Off), int64(last.Off)+int64(last.Stored))
+	body, at, err := f.x.st.OpenRange(ctx, info.Name, info.Size, int64(first.Off), int64(last.Off)+int64(last.Stored))
 	if err != nil {
 		return wants, err
 	}
@@ -222,39 +225,6 @@ func (f *fetcher) stream(ctx context.Context, info pack.Info, wants []want) ([]w
 	}
 	return nil, nil
 }
-
-// open reads a pack from off to end: as one stream from its beginning if most of
-// it is wanted, for that is one request.
-func (f *fetcher) open(ctx context.Context, info pack.Info, off, end int64) (io.ReadCloser, int64, error) {
-	st := f.x.st
-	if off > int64(info.Size)/8 || end < int64(info.Size)/2 {
-		o, err := st.Object(ctx, info)
-		if err != nil {
-			return nil, 0, err
-		}
-		body, err := o.NewReader(ctx, off, end-off)
-		return body, off, err
-	}
-	name := store.PackName(info.Name)
-	raw, err := st.Source(name, seal.SealedSize(int64(info.Size)))(ctx, 0, -1)
-	if err != nil {
-		return nil, 0, err
-	}
-	body, err := st.OpenStream(raw, name)
-	if err != nil {
-		raw.Close()
-		return nil, 0, err
-	}
-	return &bothClosers{body, raw}, 0, nil
-}
-
-// bothClosers closes a reader and what it reads from.
-type bothClosers struct {
-	io.ReadCloser
-	under io.Closer
-}
-
-func (b *bothClosers) Close() error { return errors.Join(b.ReadCloser.Close(), b.under.Close()) }
 
 // verify reads everything that was restored again.
 func (x *restorer) verify(ctx context.Context) error {

@@ -68,7 +68,7 @@ type restorer struct {
 	files []*outFile
 	first map[linkKey]*outFile // of the names of a file with several
 	links []hardLink
-	wants map[int][]want // by pack
+	wants map[pack.Name][]want
 
 	started                        time.Time
 	allFiles, allBytes             atomic.Int64
@@ -82,7 +82,7 @@ type restorer struct {
 type want struct {
 	f   *outFile
 	off int64
-	loc pack.Loc
+	loc store.Place
 	id  chunk.ID
 }
 
@@ -98,7 +98,7 @@ type hardLink struct {
 // the error is for what ends the whole restore.
 func Run(ctx context.Context, st *store.Store, o Options) (report.Report, error) {
 	x := &restorer{st: st, o: &o, rules: ignore.New(nil, "", o.Exclude), dirs: newDirPool(),
-		first: make(map[linkKey]*outFile), wants: make(map[int][]want), started: time.Now()}
+		first: make(map[linkKey]*outFile), wants: make(map[pack.Name][]want), started: time.Now()}
 	err := x.run(ctx)
 	x.dirs.close(x.top)
 	rep := x.log.Report(report.Statistics{Files: x.doneFiles.Load(), Bytes: x.doneBytes.Load(), Dirs: x.nDirs.Load(),
@@ -305,7 +305,7 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 			continue
 		}
 		loc, _ := x.st.Lookup(s.ID)
-		x.wants[loc.Pack] = append(x.wants[loc.Pack], want{f, s.Off, loc, s.ID})
+		x.wants[loc.Name] = append(x.wants[loc.Name], want{f, s.Off, loc, s.ID})
 		f.left.Add(1)
 	}
 	if f.left.Load() == 0 {
@@ -336,12 +336,13 @@ func (x *restorer) noteLink(d *outDir, e *tree.Entry) {
 
 // fetch reads the packs that are needed, several at a time.
 func (x *restorer) fetch(ctx context.Context) error {
-	packs := make([]int, 0, len(x.wants))
+	packs := make([]pack.Name, 0, len(x.wants))
 	for n := range x.wants {
 		packs = append(packs, n)
 	}
-	slices.Sort(packs)
-	queue := make(chan int)
+	// In the order in which they became known: that of the files, more or less.
+	slices.SortFunc(packs, func(a, b pack.Name) int { return cmp.Compare(x.wants[a][0].loc.Pack, x.wants[b][0].loc.Pack) })
+	queue := make(chan pack.Name)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup

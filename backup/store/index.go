@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
+	"sync"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -46,132 +46,183 @@ const refreshes = 5
 // backup stores it again and a restore names it. Packs that no index object
 // describes any more count as gone: a prune has removed them.
 func (s *Store) Refresh(ctx context.Context) error {
+	s.refreshing.Lock()
+	defer s.refreshing.Unlock()
+	s.renew()
 	for range refreshes {
-		before := s.loadedNames()
+		before := s.coveredNames()
 		names, err := s.ListNames(ctx, IndexDir)
 		if err != nil {
 			return err
 		}
-		todo, found, err := s.fetchIndexes(ctx, names)
+		err = s.refresh(ctx, before, names)
 		if errors.Is(err, ErrNotExist) {
 			continue
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			s.KeepOnly("index", names)
 		}
-		s.take(before, names, todo, found)
-		s.KeepOnly("index", names)
-		return nil
+		return err
 	}
 	return fmt.Errorf("reading %s: it changes faster than it can be read: %w", IndexDir, upstream.ErrUnavailable)
 }
 
-// fetchIndexes reads those of names that are not loaded; a nil one does not open.
-func (s *Store) fetchIndexes(ctx context.Context, names []pack.Name) (todo []pack.Name, found []*pack.Index, err error) {
-	s.mu.RLock()
-	for _, n := range names {
-		if _, ok := s.loaded[n]; !ok {
-			todo = append(todo, n)
+// renew empties a table that is damaged, or of which most is gone.
+func (s *Store) renew() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := 0
+	for n := range s.table.Packs() {
+		if s.table.Gone(n) {
+			gone++
 		}
 	}
-	s.mu.RUnlock()
-	found = make([]*pack.Index, len(todo))
+	if !s.table.Broken() && (gone < 1000 || gone < s.table.Packs()/2) {
+		return
+	}
+	s.table.Reset()
+	for _, rec := range s.pending {
+		s.add(rec)
+	}
+}
+
+func (s *Store) coveredNames() map[pack.Name]bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make(map[pack.Name]bool)
+	for n := range s.table.Objects() {
+		out[n] = true
+	}
+	return out
+}
+
+// refresh takes in what is listed and not in the table, and forgets what was in it
+// before the list was made and is not listed. If there is such, the new ones are
+// read twice: packs that are gone must be marked before others are added, whose
+// places then count.
+func (s *Store) refresh(ctx context.Context, before map[pack.Name]bool, names []pack.Name) error {
+	var fresh, lost []pack.Name
+	for _, n := range names {
+		if !before[n] {
+			fresh = append(fresh, n)
+		}
+		delete(before, n)
+	}
+	for n := range before {
+		lost = append(lost, n)
+	}
+	live := make(map[pack.Name]bool)
+	if len(lost) > 0 {
+		err := s.EachIndex(ctx, fresh, s.ReadIndex, s.NoteBroken, func(_ pack.Name, x *pack.Index) error {
+			for _, rec := range x.Records {
+				live[rec.Name] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	for _, n := range lost {
+		s.table.Uncover(n)
+		s.shrinks++
+	}
+	s.markGone(live)
+	s.mu.Unlock()
+	return s.EachIndex(ctx, fresh, s.ReadIndex, s.NoteBroken, func(n pack.Name, x *pack.Index) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.broken, IndexDir+n.String())
+		s.cover(n, x)
+		return nil
+	})
+}
+
+// EachIndex calls fn with index objects that read returns, one after the other, so
+// that few are in memory at a time. bad is told of those that do not open.
+func (s *Store) EachIndex(ctx context.Context, names []pack.Name, read func(context.Context, pack.Name) ([]byte, error),
+	bad func(name string, err error) error, fn func(pack.Name, *pack.Index) error) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(Fetchers)
-	for i, n := range todo {
+	var mu sync.Mutex
+	for _, n := range names {
 		g.Go(func() error {
-			x, err := s.readIndex(gctx, n)
-			if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrVersion) {
-				s.NoteBroken(IndexDir+n.String(), err)
-				return nil
+			raw, err := read(gctx, n)
+			mu.Lock()
+			defer mu.Unlock()
+			var x *pack.Index
+			if err == nil {
+				if x, err = pack.ParseIndex(raw); err != nil {
+					err = Damaged(IndexDir+n.String(), err)
+				}
 			}
-			found[i] = x
+			if err == nil {
+				return fn(n, x)
+			}
+			if gctx.Err() == nil && (errors.Is(err, ErrCorrupt) || errors.Is(err, ErrVersion)) {
+				return bad(IndexDir+n.String(), err)
+			}
 			return err
 		})
 	}
-	return todo, found, g.Wait()
+	return g.Wait()
 }
 
 // NoteBroken remembers an index object that cannot be used.
-func (s *Store) NoteBroken(name string, err error) {
+func (s *Store) NoteBroken(name string, err error) error {
 	s.log.Warn("an index object cannot be used", zap.String("object", name), zap.Error(err))
 	s.mu.Lock()
 	s.broken[name] = err
 	s.mu.Unlock()
+	return nil
 }
 
-func (s *Store) loadedNames() []pack.Name {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return slices.Collect(maps.Keys(s.loaded))
+// cover takes in all that an index object says. s.mu is held.
+func (s *Store) cover(object pack.Name, x *pack.Index) {
+	packs := make([]uint32, len(x.Records))
+	for i, rec := range x.Records {
+		packs[i] = uint32(s.add(rec))
+	}
+	s.table.Cover(object, packs)
 }
 
-// take makes the table say what all of the listed objects say. before are those
-// that were loaded before the list was made: others may have been written since.
-func (s *Store) take(before, listed, fresh []pack.Name, found []*pack.Index) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, x := range found {
-		if x == nil {
-			continue
-		}
-		delete(s.broken, IndexDir+fresh[i].String())
-		packs := make([]pack.Name, len(x.Records))
-		for j, rec := range x.Records {
-			packs[j] = rec.Name
-		}
-		s.loaded[fresh[i]] = packs
-	}
-	here := make(map[pack.Name]bool)
-	for _, n := range listed {
-		here[n] = true
-	}
-	for _, n := range before {
-		if !here[n] {
-			delete(s.loaded, n)
-			s.shrinks++
-		}
-	}
-	live := make(map[pack.Name]bool)
-	for _, packs := range s.loaded {
-		for _, p := range packs {
-			live[p] = true
-		}
-	}
-	for _, rec := range s.pending {
-		live[rec.Name] = true
-	}
-	s.live = live
-	s.markGone()
-	for _, x := range found {
-		if x == nil {
-			continue
-		}
-		for _, rec := range x.Records {
-			s.add(rec)
-		}
-	}
-}
-
-// Shrinks counts index objects that were loaded and are not upstream any more. As
-// long as it stays the same, no pack has been removed.
+// Shrinks counts index objects that were in the table and are not upstream any
+// more. As long as it stays the same, no pack has been removed.
 func (s *Store) Shrinks() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.shrinks
 }
 
-// add adds a pack to the table. s.mu is held.
-func (s *Store) add(rec *pack.Record) {
+// add adds a pack that is there to the table. s.mu is held.
+func (s *Store) add(rec *pack.Record) int {
+	if n, known := s.table.Number(rec.Name); known { // before, for it decides which places count
+		s.table.SetGone(n, s.condemned[rec.Name])
+	}
 	n := s.table.Add(rec)
-	s.table.SetGone(n, s.condemned[rec.Name] || !s.live[rec.Name])
+	s.table.SetGone(n, s.condemned[rec.Name])
+	return n
 }
 
-// markGone says which packs must not be relied on. s.mu is held.
-func (s *Store) markGone() {
-	for n := range s.table.Packs() {
-		name := s.table.Pack(n).Name
-		s.table.SetGone(n, s.condemned[name] || !s.live[name])
+// markGone says which packs must not be relied on: those that a prune is about to
+// remove, and those that neither an index object of the table describes nor one
+// that will be, nor live has. s.mu is held.
+func (s *Store) markGone(live map[pack.Name]bool) {
+	described := make([]bool, s.table.Packs())
+	for _, packs := range s.table.Objects() {
+		for _, n := range packs {
+			described[n] = true
+		}
+	}
+	for _, rec := range s.pending {
+		if n, ok := s.table.Number(rec.Name); ok {
+			described[n] = true
+		}
+	}
+	for n := range described {
+		name := s.table.Name(n)
+		s.table.SetGone(n, s.condemned[name] || !described[n] && !live[name])
 	}
 }
 
@@ -181,39 +232,31 @@ func (s *Store) Condemn(packs map[pack.Name]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.condemned = packs
-	s.markGone()
+	s.markGone(nil)
 }
 
-// readIndex returns an index object, from the cache if it is there.
-func (s *Store) readIndex(ctx context.Context, n pack.Name) (*pack.Index, error) {
+// ReadIndex returns the payload of an index object, from the cache if it is there.
+func (s *Store) ReadIndex(ctx context.Context, n pack.Name) ([]byte, error) {
 	name := IndexDir + n.String()
 	if sealed, ok := s.Kept("index", n); ok {
-		if x, err := s.ParseIndex(name, sealed); err == nil {
-			return x, nil
+		if plain, err := s.OpenDoc(name, sealed); err == nil {
+			return plain, nil
 		}
 	}
 	sealed, err := s.Fetch(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	x, err := s.ParseIndex(name, sealed)
+	plain, err := s.OpenDoc(name, sealed)
 	if err == nil {
 		s.Keep("index", n, sealed)
 	}
-	return x, err
+	return plain, err
 }
 
-// ParseIndex opens a sealed index object.
-func (s *Store) ParseIndex(name string, sealed []byte) (*pack.Index, error) {
-	plain, err := s.OpenDoc(name, sealed)
-	if err != nil {
-		return nil, err
-	}
-	x, err := pack.ParseIndex(plain)
-	if err != nil {
-		return nil, Damaged(name, err)
-	}
-	return x, nil
+// FetchIndex is ReadIndex, but never from the cache.
+func (s *Store) FetchIndex(ctx context.Context, n pack.Name) ([]byte, error) {
+	return s.GetDoc(ctx, IndexDir+n.String())
 }
 
 // Landed notes that a pack is durable: one that was just sent, or one that a
@@ -221,9 +264,8 @@ func (s *Store) ParseIndex(name string, sealed []byte) (*pack.Index, error) {
 func (s *Store) Landed(rec *pack.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live[rec.Name] = true
-	s.add(rec)
 	s.pending = append(s.pending, rec)
+	s.add(rec)
 }
 
 // publish writes an index object when at least that many packs wait for one. What
@@ -254,13 +296,7 @@ func (s *Store) PutIndex(ctx context.Context, x *pack.Index) (sent int64, err er
 		return 0, fmt.Errorf("publishing an index: %w", err)
 	}
 	s.mu.Lock()
-	packs := make([]pack.Name, len(x.Records))
-	for i, rec := range x.Records { // a compacted index may have what was not loaded before
-		packs[i] = rec.Name
-		s.live[rec.Name] = true
-		s.add(rec)
-	}
-	s.loaded[n] = packs
+	s.cover(n, x) // a compacted index may have what was not known before
 	s.mu.Unlock()
 	s.Keep("index", n, sealed)
 	return int64(len(sealed)), nil

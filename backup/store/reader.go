@@ -10,6 +10,7 @@ import (
 
 	"coffer/backup/chunk"
 	"coffer/backup/pack"
+	"coffer/backup/table"
 	"coffer/seal"
 )
 
@@ -68,18 +69,39 @@ func (c *segmentCache) put(k segmentKey, data []byte) {
 	}
 }
 
-// Pack returns what the table knows of a pack. The result is never changed.
-func (s *Store) Pack(n int) pack.Info {
+// Pack describes a pack that the table knows.
+func (s *Store) Pack(n pack.Name) (table.Info, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return *s.table.Pack(n)
+	number, ok := s.table.Number(n)
+	if !ok {
+		return table.Info{}, fmt.Errorf("reading %s: no index describes it: %w", PackName(n), ErrNotExist)
+	}
+	return s.table.Pack(number)
+}
+
+// Chunks is how many chunks the index knows.
+func (s *Store) Chunks() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.table.Len()
+}
+
+// Place is where a chunk lies.
+type Place struct {
+	table.Loc
+	Name pack.Name
 }
 
 // Lookup says where a chunk lies.
-func (s *Store) Lookup(id chunk.ID) (pack.Loc, bool) {
+func (s *Store) Lookup(id chunk.ID) (Place, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.table.Lookup(id)
+	l, ok := s.table.Lookup(id)
+	if !ok {
+		return Place{}, false
+	}
+	return Place{l, s.table.Name(l.Pack)}, true
 }
 
 // Source reads ranges of a sealed pack, and notices that it was cut.
@@ -97,11 +119,6 @@ func (s *Store) Source(name string, sealedSize int64) seal.Source {
 	}
 }
 
-// OpenStream reads a pack from its first byte on.
-func (s *Store) OpenStream(raw io.Reader, name string) (*seal.Reader, error) {
-	return seal.NewReader(raw, s.keys, name)
-}
-
 // OpenPack opens a pack of size plain bytes for reading at any place.
 func (s *Store) OpenPack(ctx context.Context, n pack.Name, size uint32) (*seal.Object, error) {
 	name, sealed := PackName(n), seal.SealedSize(int64(size))
@@ -112,16 +129,16 @@ func (s *Store) OpenPack(ctx context.Context, n pack.Name, size uint32) (*seal.O
 	return o, nil
 }
 
-// Object is OpenPack, but remembers packs that were opened lately.
-func (s *Store) Object(ctx context.Context, p pack.Info) (*seal.Object, error) {
+// object is OpenPack, but remembers packs that were opened lately.
+func (s *Store) object(ctx context.Context, n pack.Name, size uint32) (*seal.Object, error) {
 	c := s.reads
 	c.mu.Lock()
-	o := c.objects[p.Name]
+	o := c.objects[n]
 	c.mu.Unlock()
 	if o != nil {
 		return o, nil
 	}
-	o, err := s.OpenPack(ctx, p.Name, p.Size)
+	o, err := s.OpenPack(ctx, n, size)
 	if err != nil {
 		return nil, err
 	}
@@ -129,17 +146,21 @@ func (s *Store) Object(ctx context.Context, p pack.Info) (*seal.Object, error) {
 	if len(c.objects) > 256 { // a few hundred bytes each: forgetting all is cheap
 		clear(c.objects)
 	}
-	c.objects[p.Name] = o
+	c.objects[n] = o
 	c.mu.Unlock()
 	return o, nil
 }
 
 // segment returns a plain segment. With ahead, those of the same kind that
 // follow are fetched in the same request and cached.
-func (s *Store) segment(ctx context.Context, packNo, seg int, ahead bool) ([]byte, error) {
-	p := s.Pack(packNo)
-	if data, ok := s.reads.get(segmentKey{p.Name, seg}); ok {
+func (s *Store) segment(ctx context.Context, l Place, ahead bool) ([]byte, error) {
+	seg := l.Segment
+	if data, ok := s.reads.get(segmentKey{l.Name, seg}); ok {
 		return data, nil
+	}
+	p, err := s.Pack(l.Name)
+	if err != nil {
+		return nil, err
 	}
 	end := seg + 1
 	if ahead {
@@ -169,30 +190,9 @@ func (s *Store) segment(ctx context.Context, packNo, seg int, ahead bool) ([]byt
 	return first, nil
 }
 
-// ReadSegment reads one segment of a pack by the record that describes it, and
-// decompresses it. Its chunks are not verified.
-func (s *Store) ReadSegment(ctx context.Context, rec *pack.Record, i int) ([]byte, error) {
-	var off int64
-	for j := range i {
-		off += int64(rec.Segments[j].Stored)
-	}
-	seg := &rec.Segments[i]
-	raw := make([]byte, seg.Stored)
-	if err := s.readPack(ctx, pack.Info{Name: rec.Name, Size: rec.Size}, off, raw); err != nil {
-		return nil, err
-	}
-	z := pack.GetDecompressor()
-	defer z.Put()
-	data, err := plainSegment(z, pack.Place{Compressed: seg.Compressed, Plain: uint32(seg.Plain())}, raw)
-	if err != nil {
-		return nil, Damaged(PackName(rec.Name), err)
-	}
-	return data, nil
-}
-
 // readPack fills b with the plain bytes of a pack from off on.
-func (s *Store) readPack(ctx context.Context, p pack.Info, off int64, b []byte) error {
-	o, err := s.Object(ctx, p)
+func (s *Store) readPack(ctx context.Context, p table.Info, off int64, b []byte) error {
+	o, err := s.object(ctx, p.Name, p.Size)
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (s *Store) readPack(ctx context.Context, p pack.Info, off int64, b []byte) 
 	return nil
 }
 
-func plainSegment(z *pack.Decompressor, s pack.Place, stored []byte) ([]byte, error) {
+func plainSegment(z *pack.Decompressor, s table.Place, stored []byte) ([]byte, error) {
 	if !s.Compressed {
 		return stored, nil
 	}
@@ -228,13 +228,13 @@ func (s *Store) Chunk(ctx context.Context, id chunk.ID, ahead bool) ([]byte, err
 			return nil, s.Missing(id)
 		}
 	}
-	data, err := s.segment(ctx, loc.Pack, loc.Segment, ahead)
+	data, err := s.segment(ctx, loc, ahead)
 	if err != nil {
 		return nil, err
 	}
 	part := data[loc.Off : loc.Off+loc.Len]
 	if s.Sum(part) != id {
-		return nil, fmt.Errorf("reading %s: chunk %s: %w", PackName(s.Pack(loc.Pack).Name), id, ErrCorrupt)
+		return nil, fmt.Errorf("reading %s: chunk %s: %w", PackName(loc.Name), id, ErrCorrupt)
 	}
 	return part, nil
 }

@@ -3,8 +3,8 @@
 // segments and packs, seals them and sends them. What the chunks mean, files and
 // directories, snapshots, is the business of others.
 //
-// The index, which says in which pack a chunk lies, is held in memory: about a
-// hundred bytes a chunk, of 1.2 MiB for large files.
+// The index, which says in which pack a chunk lies, takes some four bytes of memory
+// a chunk when it is large: the rest lies in the cache folder (package table).
 package store
 
 import (
@@ -26,6 +26,7 @@ import (
 
 	"coffer/backup/chunk"
 	"coffer/backup/pack"
+	"coffer/backup/table"
 	"coffer/seal"
 	"coffer/upstream"
 )
@@ -101,6 +102,7 @@ type Config struct {
 	CacheDir string     // empty: nothing is cached
 	Workers  int        // 0: one a core
 	Uploads  int        // 0: 3
+	Spill    int        // chunks that the index holds in memory; 0: package table's default
 	Log      *zap.Logger
 }
 
@@ -112,6 +114,7 @@ type Store struct {
 	log     *zap.Logger
 	workers int
 	uploads int
+	spill   int
 
 	format    Format
 	rawFormat []byte
@@ -119,14 +122,13 @@ type Store struct {
 	hashers   sync.Pool
 
 	mu        sync.RWMutex // holds all down to the empty line
-	table     *pack.Table
-	loaded    map[pack.Name][]pack.Name // index objects that table has, with their packs
-	broken    map[string]error          // index objects that did not open, by upstream name
-	live      map[pack.Name]bool        // packs that an index object describes, or will
-	condemned map[pack.Name]bool        // packs that a prune is about to remove
-	pending   []*pack.Record            // durable packs that no index object describes yet
-	shrinks   int                       // see Shrinks
+	table     *table.Table
+	broken    map[string]error   // index objects that did not open, by upstream name
+	condemned map[pack.Name]bool // packs that a prune is about to remove
+	pending   []*pack.Record     // durable packs that no index object describes yet
+	shrinks   int                // see Shrinks
 
+	refreshing sync.Mutex    // one Refresh at a time
 	publishing sync.Mutex    // one index object at a time
 	reads      *segmentCache // segments read lately, with a lock of its own
 }
@@ -174,7 +176,7 @@ func newStore(c Config) (*Store, error) {
 	if c.Bucket == nil || c.Keys == nil {
 		return nil, errors.New("backup: Config lacks Bucket or Keys")
 	}
-	s := &Store{bucket: c.Bucket, keys: c.Keys, log: c.Log, workers: c.Workers, uploads: c.Uploads, cache: c.CacheDir}
+	s := &Store{bucket: c.Bucket, keys: c.Keys, log: c.Log, workers: c.Workers, uploads: c.Uploads, spill: c.Spill, cache: c.CacheDir}
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
@@ -184,8 +186,8 @@ func newStore(c Config) (*Store, error) {
 	if s.uploads <= 0 {
 		s.uploads = 3
 	}
-	s.table, s.loaded, s.broken = pack.NewTable(), make(map[pack.Name][]pack.Name), make(map[string]error)
-	s.live = make(map[pack.Name]bool)
+	s.broken = make(map[string]error)
+	s.table = s.newTable(false)
 	s.reads = newSegmentCache()
 	for _, kind := range []string{"index", "snapshots", "trees"} {
 		if s.cache == "" {
@@ -197,6 +199,15 @@ func newStore(c Config) (*Store, error) {
 	}
 	return s, nil
 }
+
+// newTable returns a table whose files lie in the cache, if there is one; a private
+// one is empty and shares nothing.
+func (s *Store) newTable(private bool) *table.Table {
+	return table.New(table.Config{Dir: s.CacheFile("chunks"), Private: private, Spill: s.spill, Log: s.log})
+}
+
+// NewTable returns an empty table, for a purpose of its own.
+func (s *Store) NewTable() *table.Table { return s.newTable(true) }
 
 // Open reads the format of a repository; no other object is read yet.
 func Open(ctx context.Context, c Config) (*Store, error) {

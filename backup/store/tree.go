@@ -17,7 +17,7 @@ func (s *Store) Node(ctx context.Context, id chunk.ID) ([]tree.Entry, []tree.Bra
 	entries, leaves, err := tree.Decode(data)
 	if err != nil {
 		loc, _ := s.Lookup(id)
-		return nil, nil, fmt.Errorf("reading %s: chunk %s: %w: %w", PackName(s.Pack(loc.Pack).Name), id, ErrCorrupt, err)
+		return nil, nil, fmt.Errorf("reading %s: chunk %s: %w: %w", PackName(loc.Name), id, ErrCorrupt, err)
 	}
 	return entries, leaves, nil
 }
