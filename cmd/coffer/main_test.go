@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("COFFER_TEST_SCHEMAS", schemas)
+			e.Setenv("RESTIC", filepath.Join(schemas, "../../.cache/bin/restic")) // make tools
 			for name, value := range map[string]string{
 				"HOME": "$WORK/home", "COFFER_CONFIG": "$WORK/home/coffer.toml", "XDG_RUNTIME_DIR": "$WORK/run", "TZ": "UTC",
 				"COFFER_TEST_VAULT": "$WORK/vault.json", "NO_COLOR": "1",

@@ -30,7 +30,7 @@ var update = flag.Bool("update", false, "write docs/json anew")
 var answers = map[string]any{
 	"backup": []saved{}, "bugreport": report{}, "check": checked{}, "config check": configChecked{}, "config show": configShown{},
 	"copy": backup.CopyReport{}, "diff": backup.Change{}, "doctor": []finding{}, "find": found{}, "forget": backup.ForgetReport{},
-	"key show": keyShown{}, "ls": listed{}, "mount": mounted{}, "off": switchedOff{}, "password change": passwordChanged{}, "password verify": passwordVerified{},
+	"import restic": backup.BringReport{}, "key show": keyShown{}, "ls": listed{}, "mount": mounted{}, "off": switchedOff{}, "password change": passwordChanged{}, "password verify": passwordVerified{},
 	"pause": daemon.Status{}, "prune": backup.PruneReport{}, "recover": recovered{}, "recovery sheet": sheetMade{}, "recovery verify": digitsVerified{},
 	"repair": backup.RepairReport{}, "restore": restored{}, "resume": daemon.Status{}, "s3 env": s3Access{}, "s3 key add": s3KeyAdded{},
 	"s3 key list": []s3Key{}, "setup": setUp{}, "snapshots": []*backup.Snapshot{}, "source list": []sourcePath{}, "stats": backup.Stats{},

@@ -20,8 +20,13 @@ type where struct {
 }
 
 func (w *where) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&w.upstream, "upstream", "", "where the backups lie: folder:/PATH or s3:https://HOST/BUCKET[/PREFIX]")
+	w.keyFlags(cmd)
+}
+
+// keyFlags are those of them that say by which key.
+func (w *where) keyFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&w.upstream, "upstream", "", "where the backups lie: folder:/PATH or s3:https://HOST/BUCKET[/PREFIX]")
 	f.StringVar(&w.accessFile, "s3-access-key-file", "", "file with the S3 access key id; default $AWS_ACCESS_KEY_ID")
 	f.StringVar(&w.secretFile, "s3-secret-key-file", "", "file with the S3 secret key; default $AWS_SECRET_ACCESS_KEY")
 }
