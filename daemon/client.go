@@ -61,9 +61,26 @@ var ErrStranger = errors.New("daemon: the control socket is another user's")
 // Whoever can put a socket in the daemon's place would be sent the key else.
 func trusted(uid uint32) bool { return uid == 0 || uid == uint32(os.Geteuid()) }
 
-// Status asks how the daemon is.
-func (c *Client) Status(ctx context.Context) (Status, error) {
-	return c.status(ctx, http.MethodGet, "status", nil)
+// Status asks how the daemon is. It asks again when the daemon dies over the
+// answer: the socket of systemd outlives it.
+func (c *Client) Status(ctx context.Context) (st Status, err error) {
+	for range 4 {
+		st, err = c.status(ctx, http.MethodGet, "status", nil)
+		if !cutOff(err) {
+			break
+		}
+	}
+	return st, err
+}
+
+// cutOff says that the other end went away before it had answered.
+func cutOff(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }
 
 // Pause is [Daemon.Pause].

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -413,5 +415,37 @@ func TestMetrics(t *testing.T) {
 	}
 	if got["backup_runs_total,ok,docs"] < 1 || got["backup_last_success_timestamp_seconds,docs"] < 1.7e9 || got["locked"] != 1 || got["backup_interval_seconds,pics"] != 3600 {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestClientAsksAgain: a daemon that is killed over an answer is asked again when
+// its socket is still there, and not for ever.
+func TestClientAsksAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var asked atomic.Int32
+	answer := int32(3)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil && asked.Add(1) == answer {
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{\"pid\":7}")
+			}
+			c.Close()
+		}
+	}()
+	st, err := NewClient(path).Status(t.Context())
+	if err != nil || st.PID != 7 || asked.Load() != 3 {
+		t.Errorf("%+v, %v after %d requests", st, err, asked.Load())
+	}
+	if _, err = NewClient(path).Status(t.Context()); !cutOff(err) || asked.Load() != 7 {
+		t.Errorf("got %v after %d requests", err, asked.Load())
 	}
 }

@@ -44,9 +44,9 @@ page() { mkdir -p "$root/usr/share/man/man${1##*.}" && gzip -9nc "$1" >"$root/us
 client() {
 	program 0 coffer
 	program 0 cofferd
-	for u in systemd/system/coffer{-all.service,@.service,@.socket,.target,.slice}; do file "$u" "usr/lib/systemd/system/${u##*/}"; done
+	for u in systemd/system/coffer{-all.service,@.service,@.socket,.target,.slice,-notify@.service,-verify@.service,-verify@.timer}; do file "$u" "usr/lib/systemd/system/${u##*/}"; done
 	for u in systemd/user/*; do file "$u" "usr/lib/systemd/user/${u##*/}"; done
-	printf 'disable %s\n' coffer-all.service coffer@.service coffer@.socket coffer.target | text usr/lib/systemd/system-preset/90-coffer.preset
+	printf 'disable %s\n' coffer-all.service coffer@.service coffer@.socket coffer.target coffer-verify@.timer | text usr/lib/systemd/system-preset/90-coffer.preset
 	printf 'disable %s\n' coffer.service coffer-s3.socket | text usr/lib/systemd/user-preset/90-coffer.preset
 	for d in sysusers tmpfiles; do grep -v coffer-vault "systemd/$d.d/coffer.conf" | text "usr/lib/$d.d/coffer.conf"; done
 	# the command writes these itself
@@ -58,18 +58,18 @@ client() {
 	done
 	file configs/coffer.toml usr/share/doc/coffer/examples/coffer.toml
 	for f in docs/json/*.json; do file "$f" "usr/share/doc/coffer/json/${f##*/}"; done
-	services="'coffer@*.service' coffer-all.service" sockets="'coffer@*.socket'"
-	links="-name 'coffer@*' -o -name coffer-all.service -o -name coffer.target"
+	services="'coffer@*.service' coffer-all.service" sockets="'coffer@*.socket' 'coffer-verify@*.timer'"
+	links="-name 'coffer@*' -o -name 'coffer-verify@*' -o -name coffer-all.service -o -name coffer.target"
 }
 
 vault() {
 	program 1 coffer-vault
-	for u in systemd/system/coffer-vault{@.service,.target}; do file "$u" "usr/lib/systemd/system/${u##*/}"; done
-	printf 'disable %s\n' coffer-vault@.service coffer-vault.target | text usr/lib/systemd/system-preset/90-coffer-vault.preset
+	for u in systemd/system/coffer-vault{@.service,@.socket,.target}; do file "$u" "usr/lib/systemd/system/${u##*/}"; done
+	printf 'disable %s\n' coffer-vault@.service coffer-vault@.socket coffer-vault.target | text usr/lib/systemd/system-preset/90-coffer-vault.preset
 	for d in sysusers tmpfiles; do grep coffer-vault "systemd/$d.d/coffer.conf" | text "usr/lib/$d.d/coffer-vault.conf"; done
 	for p in man/coffer-vault.toml.5 man/coffer-vault.8; do page "$p"; done
 	file configs/coffer-vault.toml usr/share/doc/coffer-vault/examples/coffer-vault.toml
-	services="'coffer-vault@*.service'" sockets=
+	services="'coffer-vault@*.service'" sockets="'coffer-vault@*.socket'"
 	links="-name 'coffer-vault@*' -o -name coffer-vault.target"
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"time"
 
@@ -102,9 +101,9 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
-	clients, err := net.Listen("tcp", c.Listen)
+	clients, err := listenForClients(ctx, c)
 	if err != nil {
-		return hinted(fmt.Errorf("listening for clients: %w", err), "listen is in use, or not this machine's")
+		return err
 	}
 	n := &node{c: c, log: log, store: store, server: server, token: token, health: new(telemetry.Health), notify: telemetry.NewNotifier(log)}
 	watched, err := n.watched(reg)

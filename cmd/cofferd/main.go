@@ -2,9 +2,11 @@
 // endpoint that encrypts. It reads coffer.toml; "coffer setup" writes one.
 //
 //	cofferd [--config FILE]
+//	cofferd [--config FILE] --tell UNIT
 //
 // It runs in the foreground and stops on SIGINT and SIGTERM; SIGHUP has it read
-// the configuration again. Exit status: 0 stopped, 1 failed, 2 usage, 75 another
+// the configuration again. With --tell it only tells whom [notify] names that a
+// unit has failed. Exit status: 0 stopped, 1 failed, 2 usage, 75 another
 // one runs already, 78 configuration.
 package main
 
@@ -75,6 +77,7 @@ func (e *exitError) Unwrap() error { return e.error }
 // start is what the process begins with.
 type start struct {
 	file  string // of c
+	tell  string // the unit that has failed; "": the daemon is to run
 	c     *config.User
 	level zap.AtomicLevel // of log
 	log   *zap.Logger
@@ -85,7 +88,7 @@ type start struct {
 
 // begin reads the configuration and opens the log.
 func begin(args []string) (s start, err error) {
-	if s.file, err = configFile(args); err != nil {
+	if s.file, s.tell, err = flags(args); err != nil {
 		return s, err
 	}
 	if s.c, err = config.LoadUser(s.file); err != nil {
@@ -112,10 +115,13 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if s.tell != "" {
+		return tell(ctx, s, s.tell)
+	}
 	c, log, reg := s.c, s.log, s.reg
 	bucket, catchUp, err := openUpstreams(c, s.limits, log, reg)
 	if err != nil {
-		return &exitError{err, exitConfig, ""}
+		return unusable(err, c)
 	}
 	ring, err := keyring.Load(c.StateDir)
 	if err != nil {
@@ -168,25 +174,27 @@ func run(ctx context.Context, args []string) error {
 	return g.Wait()
 }
 
-// configFile reads the command line.
-func configFile(args []string) (string, error) {
+// flags reads the command line.
+func flags(args []string) (file, tell string, err error) {
 	flags := flag.NewFlagSet("cofferd", flag.ContinueOnError)
-	file := flags.String("config", config.UserFile(), "read this `FILE`")
+	flags.StringVar(&file, "config", config.UserFile(), "read this `FILE`")
+	flags.StringVar(&tell, "tell", "", "do not run; tell whom [notify] names that this `UNIT` has failed")
 	version := flags.Bool("version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			return "", err
+			return "", "", err
 		}
-		return "", &exitError{err, exitUsage, `"cofferd --help" lists the flags`}
+		return "", "", &exitError{err, exitUsage, `"cofferd --help" lists the flags`}
 	}
 	if flags.NArg() > 0 {
-		return "", &exitError{fmt.Errorf("unexpected argument %q", flags.Arg(0)), exitUsage, `"cofferd --help" lists the flags`}
+		return "", "", &exitError{fmt.Errorf("unexpected argument %q", flags.Arg(0)), exitUsage, `"cofferd --help" lists the flags`}
 	}
 	if *version {
 		fmt.Println("cofferd", coffer.Version())
-		return "", flag.ErrHelp
+		return "", "", flag.ErrHelp
 	}
-	return filepath.Abs(*file)
+	file, err = filepath.Abs(file)
+	return file, tell, err
 }
 
 // running gives the error that another daemon runs its exit status.

@@ -23,15 +23,16 @@ import (
 type repository struct {
 	*keyring.Ring
 	c       backup.Config // but for the keys
+	user    *config.User
 	metrics telemetry.Lease
 
 	mu   sync.Mutex
 	keys *seal.Keys // those that repo was opened with
-	repo *backup.Repo
+	repo *repoInUnit
 }
 
 func newRepository(c *config.User, b upstream.Bucket, ring *keyring.Ring, log *zap.Logger, reg prometheus.Registerer) *repository {
-	r := &repository{Ring: ring}
+	r := &repository{Ring: ring, user: c}
 	r.metrics.Registerer = telemetry.Prefix(reg, "backup")
 	r.c = backup.Config{Bucket: b, CacheDir: c.CacheDir, Log: log.Named("backup"), Metrics: &r.metrics}
 	return r
@@ -57,10 +58,10 @@ func (r *repository) open(ctx context.Context) (daemon.Repo, error) {
 	repo, err := backup.Open(ctx, c)
 	if err != nil {
 		r.metrics.End() // what it registered before it failed
-		return nil, err
+		return nil, explain(err, r.user)
 	}
-	r.repo, r.keys = repo, keys
-	return repo, nil
+	r.repo, r.keys = &repoInUnit{repo, r.user}, keys
+	return r.repo, nil
 }
 
 // Lock forgets the key, and the repository that has it.

@@ -276,8 +276,19 @@ type refused struct{ error }
 
 // Test sends a message to every channel, once, and says how that went.
 func (n *Notifier) Test(ctx context.Context) []daemon.Delivery {
+	return n.deliver(daemon.Notice{Change: "test"}, func(ch *channel, m Message) error { return attempt(ctx, ch, m) })
+}
+
+// Send sends a notice to every channel, without Run, and tries until ctx ends.
+func (n *Notifier) Send(ctx context.Context, notice daemon.Notice) []daemon.Delivery {
+	return n.deliver(notice, func(ch *channel, m Message) error {
+		return persist(ctx, func() error { return attempt(ctx, ch, m) })
+	})
+}
+
+func (n *Notifier) deliver(notice daemon.Notice, send func(*channel, Message) error) []daemon.Delivery {
 	n.mu.Lock()
-	m := n.c.message(daemon.Notice{Change: "test"})
+	m := n.c.message(notice)
 	channels := n.channels
 	n.mu.Unlock()
 	all := make([]daemon.Delivery, len(channels))
@@ -285,7 +296,7 @@ func (n *Notifier) Test(ctx context.Context) []daemon.Delivery {
 	for i, ch := range channels {
 		some.Go(func() {
 			all[i].Channel = ch.name
-			if err := attempt(ctx, ch, m); err != nil {
+			if err := send(ch, m); err != nil {
 				all[i].Error = err.Error()
 			}
 		})

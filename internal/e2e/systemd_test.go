@@ -21,10 +21,12 @@ const unitDir = "../../systemd"
 // TestUnitScores: a line that falls out of a unit opens a door that nobody sees.
 func TestUnitScores(t *testing.T) {
 	for unit, most := range map[string]float64{
-		"system/coffer@.service":       1.3,
-		"system/coffer-vault@.service": 1.0,
-		"system/coffer-all.service":    1.6, // it may read every file: that is what it is for
-		"user/coffer.service":          2.7, // scored as if root ran it
+		"system/coffer@.service":        1.3,
+		"system/coffer-vault@.service":  1.0,
+		"system/coffer-notify@.service": 1.3,
+		"system/coffer-verify@.service": 0.5,
+		"system/coffer-all.service":     1.6, // it may read every file: that is what it is for
+		"user/coffer.service":           2.7, // scored as if root ran it
 	} {
 		out, err := exec.CommandContext(t.Context(), "systemd-analyze", "security", "--offline=true", "--no-pager", filepath.Join(unitDir, unit)).CombinedOutput()
 		if err != nil {
@@ -219,7 +221,7 @@ func (b *booted) daemonStatus() map[string]any {
 func TestSystemd(t *testing.T) {
 	b := boot(t)
 	if out := b.must("systemd-analyze", "verify", "--man=no", "coffer@alice.service", "coffer@alice.socket", "coffer-all.service",
-		"coffer-vault@n1.service", "coffer.target", "coffer-vault.target", "coffer.slice"); strings.Contains(out, "coffer") {
+		"coffer-vault@n1.service", "coffer-vault@n1.socket", "coffer-notify@alice.service", "coffer-verify@alice.timer", "coffer.target", "coffer-vault.target", "coffer.slice"); strings.Contains(out, "coffer") {
 		t.Errorf("systemd-analyze verify:\n%s", out)
 	}
 	b.must("useradd", "--create-home", "alice")
@@ -250,13 +252,15 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("somebody else was answered: %s", out)
 	}
 
+	b.verifies()
 	pid := b.property("coffer@alice.service", "MainPID")
 	b.must("systemctl", "reload", "coffer@alice.service")
 	if got := b.property("coffer@alice.service", "MainPID"); got != pid {
 		t.Errorf("process %s after the reload, was %s", got, pid)
 	}
-	b.restarts(pid)
+	b.restarts()
 	b.credential()
+	b.tells()
 	if out := b.must("journalctl", "--no-pager", "-u", "coffer@alice.service", "-p", "info", "-o", "cat"); !strings.Contains(out, "backup saved") {
 		t.Errorf("no backup in the journal:\n%s", out)
 	}
@@ -266,44 +270,29 @@ func TestSystemd(t *testing.T) {
 	}
 }
 
-// restarts shows that no request is lost over restarts, and that a process that
-// is killed, or hangs, is replaced.
-func (b *booted) restarts(pid string) {
+// restarts shows that no request is lost over restarts and kills, and that a
+// process that is killed, or hangs, is replaced.
+func (b *booted) restarts() {
 	b.t.Helper()
-	lost := make(chan error, 1)
-	stop := make(chan struct{})
-	asked := 0
+	asked := make(chan string, 1)
 	go func() {
-		defer close(lost)
-		for ; ; asked++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if out, err := b.try("curl", "-sSf", "--max-time", "30", "--unix-socket", "/run/coffer-sock/alice/control.sock", "http://cofferd/v1/status"); err != nil {
-				lost <- fmt.Errorf("request %d: %w: %s", asked, err, out)
-				return
-			}
-		}
+		out, err := b.try("runuser", "-u", "alice", "--", "env", "HOME=/home/alice", "bash", "-uc",
+			`n=0; until [ -e /run/enough ]; do coffer --json status >~/answer && grep -q '"pid"' ~/answer || { echo lost after $n; exit 1; }; n=$((n+1)); done; echo $n`)
+		asked <- fmt.Sprint(strings.TrimSpace(out), err)
 	}()
 	for range 5 {
 		b.must("systemctl", "restart", "coffer@alice.service")
 	}
-	close(stop)
-	if err := <-lost; err != nil {
-		b.t.Errorf("lost over a restart: %v", err)
+	for range 3 {
+		b.replaced("KILL")
 	}
-	if asked < 5 {
-		b.t.Errorf("only %d requests over 5 restarts", asked)
+	b.must("touch", "/run/enough")
+	out := <-asked
+	if n, err := strconv.Atoi(strings.TrimSuffix(out, "<nil>")); err != nil || n < 8 { // each waits while a daemon starts
+		b.t.Errorf("requests over 5 restarts and 3 kills: %s", out)
 	}
 	for signal, result := range map[string]string{"KILL": "signal", "STOP": "watchdog"} {
-		pid := b.property("coffer@alice.service", "MainPID")
-		b.must("kill", "-"+signal, pid)
-		eventually(b.t, "a new process after "+signal, 20*time.Second, func() bool {
-			now := b.property("coffer@alice.service", "MainPID")
-			return now != "0" && now != pid && b.property("coffer@alice.service", "ActiveState") == "active"
-		})
+		b.replaced(signal)
 		if out := b.must("journalctl", "--no-pager", "-u", "coffer@alice.service", "-o", "cat"); !strings.Contains(out, "coffer@alice.service: Failed with result '"+result+"'") {
 			b.t.Errorf("%s: no result %s in the journal:\n%s", signal, result, out)
 		}
@@ -311,6 +300,66 @@ func (b *booted) restarts(pid string) {
 			b.t.Errorf("after %s: %v", signal, st)
 		}
 	}
+}
+
+// replaced sends the daemon a signal that ends it, and waits for the next one.
+func (b *booted) replaced(signal string) {
+	b.t.Helper()
+	pid := b.property("coffer@alice.service", "MainPID")
+	b.must("kill", "-"+signal, pid)
+	eventually(b.t, "a new process after "+signal, 20*time.Second, func() bool {
+		now := b.property("coffer@alice.service", "MainPID")
+		return now != "0" && now != pid && b.property("coffer@alice.service", "ActiveState") == "active"
+	})
+}
+
+// verifies has the unit of the timer ask for a check and a restore, inside its
+// sandbox and the daemon's.
+func (b *booted) verifies() {
+	b.t.Helper()
+	b.must("systemctl", "enable", "--now", "coffer-verify@alice.timer")
+	b.must("systemctl", "start", "coffer-verify@alice.service") // returns when it has ended well
+	out := b.sh("alice", "coffer maintain")
+	for _, want := range []string{"all there; next ", "read back, part 1 of 26; ", "1 files (7 bytes) restored; 1 the same as on this machine"} {
+		if !strings.Contains(out, want) {
+			b.t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	b.must("systemctl", "disable", "--now", "coffer-verify@alice.timer")
+}
+
+// tells has a daemon that cannot start tell so by webhook, and by what the unit
+// may write to.
+func (b *booted) tells() {
+	b.t.Helper()
+	b.file("/srv/hook.py", `import http.server
+class Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        open("/srv/told", "ab").write(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200); self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 8099), Hook).serve_forever()
+`)
+	b.must("systemd-run", "--unit=hook", "python3", "/srv/hook.py")
+	b.sh("alice", `echo http://127.0.0.1:8099/canary > ~/hook.url; chmod 600 ~/hook.url
+		printf '[notify.webhook]\nurl_file = "/home/alice/hook.url"\n' >> ~/.config/coffer/coffer.toml
+		sed -i 's|^path = .*/srv/alice/store.*|path = "/srv/elsewhere/store"|' ~/.config/coffer/coffer.toml`)
+	b.must("install", "-d", "-o", "alice", "-m", "700", "/srv/elsewhere")
+	if out, err := b.try("systemctl", "restart", "coffer@alice.service"); err == nil {
+		b.t.Errorf("started though its upstream is read-only: %s", out)
+	}
+	out := b.must("journalctl", "--no-pager", "-u", "coffer@alice.service", "-o", "cat", "-n", "20")
+	if want := `sudo systemctl edit coffer@alice.service, add the lines "[Service]" and "ReadWritePaths=/srv/elsewhere/store"`; !strings.Contains(out, want) {
+		b.t.Errorf("no %s in\n%s", want, out)
+	}
+	eventually(b.t, "the webhook hears of it", 30*time.Second, func() bool {
+		told, _ := b.try("cat", "/srv/told")
+		return strings.Contains(told, "the backup daemon has failed and does not run") && !strings.Contains(told, "alice")
+	})
+	// What the message says helps.
+	b.file("/etc/systemd/system/coffer@alice.service.d/upstream.conf", "[Service]\nReadWritePaths=/srv/elsewhere\n")
+	b.must("systemctl", "daemon-reload")
+	b.must("systemctl", "reset-failed", "coffer@alice.service")
+	b.must("systemctl", "start", "coffer@alice.service")
 }
 
 // credential moves the key from the state folder into systemd's hands.

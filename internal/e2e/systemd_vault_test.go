@@ -55,10 +55,47 @@ mode = "open"
 		now := b.property(unit, "MainPID")
 		return now != "0" && now != pid && leader()
 	})
+	b.vaultSocket(unit)
 	b.must("systemctl", "stop", unit)
 	if got := b.property(unit, "Result"); got != "success" {
 		t.Errorf("stopped with %s", got)
 	}
+}
+
+// vaultSocket has systemd open the port for clients: they wait in it while the
+// node restarts.
+func (b *booted) vaultSocket(unit string) {
+	b.t.Helper()
+	b.must("systemctl", "stop", unit)
+	b.must("systemctl", "start", "coffer-vault@n1.socket")
+	b.must("systemctl", "start", unit)
+	stop, asked := make(chan struct{}), make(chan int, 1)
+	go func() {
+		n := 0
+		defer func() { asked <- n }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			// A node that stops may cut off what it has begun to answer; nobody is ever refused.
+			out, err := b.try("curl", "-sSk", "--retry", "5", "--retry-all-errors", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}", "https://127.0.0.1:8470/")
+			if err != nil || !strings.HasSuffix(out, "404") || strings.Contains(out, "refused") {
+				b.t.Errorf("request %d: %v: %s", n, err, out)
+				return
+			}
+			n++
+		}
+	}()
+	for range 2 {
+		b.must("systemctl", "restart", unit)
+	}
+	close(stop)
+	if n := <-asked; n < 2 {
+		b.t.Errorf("%d requests over 2 restarts", n)
+	}
+	b.must("systemctl", "stop", "coffer-vault@n1.socket")
 }
 
 // root makes the fleet's root key, once, and returns its public half, quoted.
