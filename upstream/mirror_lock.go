@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Locks implements [Locker]: some mirror does.
@@ -16,29 +17,26 @@ func (m *Mirror) Locks(name string) bool {
 }
 
 // Extend implements [Locker], on all mirrors that lock. One that has missed the
-// object is locked when it gets it.
-func (m *Mirror) Extend(ctx context.Context, name string) error {
-	up := m.order(name)
-	return m.lockers(func(l Locker) error {
-		if !l.Locks(name) {
-			return nil
-		}
-		err := l.Extend(ctx, name)
-		if errors.Is(err, ErrNotExist) && len(up) < len(m.buckets) {
+// object locks it when it gets it.
+func (m *Mirror) Extend(ctx context.Context, name string, written time.Time) (extended bool, err error) {
+	behind := len(m.order(name)) < len(m.buckets)
+	err = m.lockers(func(l Locker) error {
+		yes, err := l.Extend(ctx, name, written)
+		extended = extended || yes
+		if errors.Is(err, ErrNotExist) && behind {
 			return nil
 		}
 		return err
 	})
+	return extended, err
 }
 
-// Sweep implements [Locker], on all mirrors.
-func (m *Mirror) Sweep(ctx context.Context, prefix string) (total Swept, err error) {
+// Hidden implements [Locker], of all mirrors.
+func (m *Mirror) Hidden(ctx context.Context, prefix string) (total Hidden, err error) {
 	err = m.lockers(func(l Locker) error {
-		s, err := l.Sweep(ctx, prefix)
-		total.Freed += s.Freed
-		total.FreedBytes += s.FreedBytes
-		total.Locked += s.Locked
-		total.LockedBytes += s.LockedBytes
+		h, err := l.Hidden(ctx, prefix)
+		total.Objects += h.Objects
+		total.Bytes += h.Bytes
 		return err
 	})
 	return total, err
@@ -58,17 +56,17 @@ func (m *Mirror) lockers(fn func(Locker) error) error {
 func (m *member) Locks(name string) bool { return m.s3 != nil && m.s3.Locks(name) }
 
 // Extend implements [Locker].
-func (m *member) Extend(ctx context.Context, name string) error {
+func (m *member) Extend(ctx context.Context, name string, written time.Time) (bool, error) {
 	if m.s3 == nil {
-		return nil
+		return false, nil
 	}
-	return m.s3.Extend(ctx, name)
+	return m.s3.Extend(ctx, name, written)
 }
 
-// Sweep implements [Locker].
-func (m *member) Sweep(ctx context.Context, prefix string) (Swept, error) {
+// Hidden implements [Locker].
+func (m *member) Hidden(ctx context.Context, prefix string) (Hidden, error) {
 	if m.s3 == nil {
-		return Swept{}, nil
+		return Hidden{}, nil
 	}
-	return m.s3.Sweep(ctx, prefix)
+	return m.s3.Hidden(ctx, prefix)
 }

@@ -217,10 +217,15 @@ func (s *S3) Delete(ctx context.Context, name string) error {
 	if err == nil && s.Locks(name) {
 		version, err = s.removable(ctx, key)
 	}
+	remove := func(ctx context.Context) error {
+		return s.core.RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{VersionID: version})
+	}
 	if err == nil {
-		err = s.do(ctx, "delete", always, func(ctx context.Context) error {
-			return s.core.RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{VersionID: version})
-		})
+		err = s.do(ctx, "delete", always, remove)
+	}
+	if version != "" && isDenied(err) { // a key may have the right to hide only
+		version = ""
+		err = s.do(ctx, "delete", always, remove)
 	}
 	if err != nil && !errors.Is(err, ErrNotExist) {
 		return fmt.Errorf("deleting %q: %w", name, err)

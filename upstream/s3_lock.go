@@ -36,20 +36,20 @@ type Locker interface {
 	// Locks tells whether objects of that name are locked when they are written.
 	Locks(name string) bool
 
-	// Extend locks the object anew, for as long as if it were written now. That it
-	// is absent, or hidden, is ErrNotExist.
-	Extend(ctx context.Context, name string) error
+	// Extend locks the object anew, for as long as if it were written now, and
+	// reports whether there was a need: not for what was written a short while ago,
+	// as a list tells. That it is absent, or hidden, is ErrNotExist.
+	Extend(ctx context.Context, name string, written time.Time) (bool, error)
 
-	// Sweep frees what was removed or replaced below prefix and is locked no more.
-	Sweep(ctx context.Context, prefix string) (Swept, error)
+	// Hidden counts what was removed or replaced below prefix and is still there.
+	// The bucket's lifecycle rule frees it some time after its lock is over.
+	Hidden(ctx context.Context, prefix string) (Hidden, error)
 }
 
-// Swept tells what lies hidden.
-type Swept struct {
-	Freed       int   // objects
-	FreedBytes  int64 //
-	Locked      int   // objects that the store still keeps
-	LockedBytes int64
+// Hidden is what only a list of all versions shows.
+type Hidden struct {
+	Objects int
+	Bytes   int64
 }
 
 // Locks implements [Locker].
@@ -58,7 +58,10 @@ func (s *S3) Locks(name string) bool {
 }
 
 // Extend implements [Locker].
-func (s *S3) Extend(ctx context.Context, name string) error {
+func (s *S3) Extend(ctx context.Context, name string, written time.Time) (bool, error) {
+	if !s.Locks(name) || time.Since(written) < time.Duration(s.lock.Days)*12*time.Hour { // half of it is left
+		return false, nil
+	}
 	key, err := s.key(name)
 	if err == nil {
 		mode, until := s.lock.mode(), s.lock.until()
@@ -67,13 +70,13 @@ func (s *S3) Extend(ctx context.Context, name string) error {
 		})
 	}
 	var answer minio.ErrorResponse
-	if errors.As(err, &answer) && answer.Code == "MethodNotAllowed" { // it is a delete marker
+	if errors.As(err, &answer) && answer.Code == minio.MethodNotAllowed { // it is a delete marker
 		err = fmt.Errorf("%w: %w", ErrNotExist, err)
 	}
 	if err != nil {
-		return fmt.Errorf("locking %q: %w", name, err)
+		return false, fmt.Errorf("locking %q: %w", name, err)
 	}
-	return nil
+	return true, nil
 }
 
 // removable returns the version to remove, so that its room becomes free; none,
@@ -95,49 +98,29 @@ func (s *S3) removable(ctx context.Context, key string) (version string, err err
 	return found.VersionID, nil
 }
 
-// Sweep implements [Locker]. The store decides what is locked: coffer's key has no
-// right to remove such a version, and asks for none.
-func (s *S3) Sweep(ctx context.Context, prefix string) (Swept, error) {
-	var done Swept
+// Hidden implements [Locker].
+func (s *S3) Hidden(ctx context.Context, prefix string) (Hidden, error) {
+	var h Hidden
 	if s.lock.Mode == "" {
-		return done, nil
+		return h, nil
 	}
 	err := s.do(ctx, "list", always, func(ctx context.Context) error {
-		done = Swept{}
+		h = Hidden{}
 		for o := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, WithVersions: true}) {
 			if o.Err != nil {
 				return o.Err
 			}
-			// A marker that is the newest hides something: it goes when that has gone,
-			// and is then alone. It has no bytes, so it may as well stay.
-			if o.IsLatest || o.IsDeleteMarker {
-				continue
-			}
-			if s.sweepOne(ctx, o) {
-				done.Freed++
-				done.FreedBytes += o.Size
-			} else {
-				done.Locked++
-				done.LockedBytes += o.Size
+			if !o.IsLatest && !o.IsDeleteMarker {
+				h.Objects++
+				h.Bytes += o.Size
 			}
 		}
 		return ctx.Err()
 	})
 	if err != nil {
-		return done, fmt.Errorf("sweeping %q: %w", prefix, err)
+		return h, fmt.Errorf("listing versions of %q: %w", prefix, err)
 	}
-	return done, nil
-}
-
-// sweepOne removes a version if it is locked no more.
-func (s *S3) sweepOne(ctx context.Context, o minio.ObjectInfo) bool {
-	if s.Locks(strings.TrimPrefix(o.Key, s.prefix)) && time.Now().Before(o.LastModified.AddDate(0, 0, s.lock.Days)) {
-		return false // surely: it was locked when it was written
-	}
-	err := s.do(ctx, "delete", always, func(ctx context.Context) error {
-		return s.core.RemoveObject(ctx, s.bucket, o.Key, minio.RemoveObjectOptions{VersionID: o.VersionID})
-	})
-	return err == nil
+	return h, nil
 }
 
 // checkLock makes sure that the bucket has object lock.

@@ -76,7 +76,7 @@ func TestLock(t *testing.T) {
 				if _, err := b.Head(t.Context(), name); !errors.Is(err, upstream.ErrNotExist) {
 					t.Errorf("%s: removed, and %v", name, err)
 				}
-				if err := b.Extend(t.Context(), name); !errors.Is(err, upstream.ErrNotExist) {
+				if _, err := b.Extend(t.Context(), name, time.Time{}); !errors.Is(err, upstream.ErrNotExist) {
 					t.Errorf("%s: extended though it is hidden: %v", name, err)
 				}
 				old, err := thief.GetObject(t.Context(), c.Bucket, c.Prefix+name, minio.GetObjectOptions{VersionID: info.VersionID})
@@ -91,9 +91,9 @@ func TestLock(t *testing.T) {
 			if err := b.Delete(t.Context(), "s3/object"); err != nil {
 				t.Fatal(err)
 			}
-			swept, err := b.Sweep(t.Context(), "")
-			if err != nil || swept.Locked != 5 || swept.LockedBytes < int64(len(long)) || swept.Freed != 1 {
-				t.Errorf("swept %+v, %v", swept, err)
+			hidden, err := b.Hidden(t.Context(), "repo/")
+			if err != nil || hidden.Objects != 5 || hidden.Bytes < int64(len(long)) {
+				t.Errorf("hidden: %+v, %v", hidden, err)
 			}
 		})
 	}
@@ -119,8 +119,11 @@ func TestExtend(t *testing.T) {
 	if left := time.Until(until()); left > 25*time.Hour {
 		t.Fatalf("locked for %v", left)
 	}
-	if err := b.Extend(t.Context(), "repo/pack"); err != nil {
-		t.Fatal(err)
+	if done, err := b.Extend(t.Context(), "repo/pack", time.Now().Add(-14*24*time.Hour)); err != nil || done {
+		t.Errorf("of 30 days 16 are left: %t, %v", done, err)
+	}
+	if done, err := b.Extend(t.Context(), "repo/pack", time.Now().Add(-16*24*time.Hour)); err != nil || !done {
+		t.Fatalf("of 30 days 14 are left: %t, %v", done, err)
 	}
 	if left := time.Until(until()); left < 29*24*time.Hour {
 		t.Errorf("extended to %v", left)

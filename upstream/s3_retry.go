@@ -123,6 +123,12 @@ func answerKind(a minio.ErrorResponse) error {
 	return nil
 }
 
+// isDenied tells whether the key has not the right to what was asked.
+func isDenied(err error) bool {
+	var answer minio.ErrorResponse
+	return errors.As(err, &answer) && answer.Code == minio.AccessDenied
+}
+
 // isUntrusted tells whether TLS failed in a way that no second try mends.
 func isUntrusted(err error) bool {
 	var verify *tls.CertificateVerificationError

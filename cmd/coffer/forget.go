@@ -180,5 +180,9 @@ func (a *app) runPrune(ctx context.Context, repo *backup.Repo, o backup.PruneOpt
 		"%s %swritten again without what is not needed: %s to upload; %s\n",
 		count(r.Removed, "pack"), size(r.RemovedBytes), did, count(r.Marked, "pack"), size(r.MarkedBytes), will,
 		count(r.Rewritten, "pack"), did, size(r.Uploaded), stay(r.Kept))
+	if l := r.Locks; err == nil && l != (backup.Relocked{}) {
+		_, err = fmt.Fprintf(a.out, "%s locked anew; %s, %s, removed but still locked: the storage frees them by its lifecycle rule\n",
+			count(l.Extended, "object"), count(l.Hidden, "object"), size(l.HiddenBytes))
+	}
 	return err
 }

@@ -111,7 +111,11 @@ func (k *keeper) prune(ctx context.Context, repo Repo, _ int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d packs (%s) removed; %d (%s) marked, to be removed after the grace time", r.Removed, size(r.RemovedBytes), r.Marked, size(r.MarkedBytes)), nil
+	said := fmt.Sprintf("%d packs (%s) removed; %d (%s) marked, to be removed after the grace time", r.Removed, size(r.RemovedBytes), r.Marked, size(r.MarkedBytes))
+	if l := r.Locks; l != (backup.Relocked{}) {
+		said += fmt.Sprintf("; %d objects locked anew, %d (%s) removed but still locked", l.Extended, l.Hidden, size(l.HiddenBytes))
+	}
+	return said, nil
 }
 
 func (k *keeper) check(ctx context.Context, repo Repo, _ int) (string, error) {
