@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"coffer/backup/chunk"
@@ -61,8 +62,16 @@ type bringer struct {
 	started  time.Time
 	rep      BringReport
 	stat     Statistics // of the snapshot at work
-	dirs     map[string]tree.Entry
+	dirs     map[string]knownDir
 	files    map[string]content
+}
+
+// knownDir is a directory that lies here, with how much there is in it.
+type knownDir struct {
+	id                  chunk.ID
+	size                int64
+	count               uint64
+	files, dirs, others int64
 }
 
 // content is where the content of a file lies here.
@@ -74,7 +83,7 @@ type content struct {
 // bring makes snapshots here of those there that were not brought before. What it
 // has brought stays when it ends early, and what it was at is read again.
 func (r *Repo) bring(ctx context.Context, from foreign, progress func(Progress)) (BringReport, error) {
-	b := &bringer{r: r, from: from, progress: progress, started: time.Now(), dirs: make(map[string]tree.Entry), files: make(map[string]content)}
+	b := &bringer{r: r, from: from, progress: progress, started: time.Now(), dirs: make(map[string]knownDir), files: make(map[string]content)}
 	r.backups.Lock()
 	defer r.backups.Unlock()
 	err := b.all(ctx)
@@ -144,9 +153,10 @@ func (b *bringer) learn(ctx context.Context, there *foreignEntry, here *tree.Ent
 		return ctx.Err()
 	}
 	whole := len(entries) == len(mine)
+	sum := knownDir{id: here.Subtree, size: here.Size, count: here.Count}
 	for i := range entries {
 		e := &entries[i]
-		j, ok := slices.BinarySearchFunc(mine, e.Name, func(m tree.Entry, name string) int { return compareNames(m.Name, name) })
+		j, ok := slices.BinarySearchFunc(mine, e.Name, func(m tree.Entry, name string) int { return strings.Compare(m.Name, name) })
 		if !ok || mine[j].Type != e.Type || mine[j].Flags&tree.Missing != 0 {
 			whole = false
 			continue
@@ -156,30 +166,24 @@ func (b *bringer) learn(ctx context.Context, there *foreignEntry, here *tree.Ent
 			if err := b.learn(ctx, e, m); err != nil {
 				return err
 			}
-			_, ok := b.dirs[e.key]
+			sub, ok := b.dirs[e.key]
 			whole = whole && ok
+			sum.files, sum.dirs, sum.others = sum.files+sub.files, sum.dirs+sub.dirs+1, sum.others+sub.others
 		case tree.File:
+			sum.files++
 			if ids, err := b.r.st.FileIDs(ctx, m); err == nil && b.r.st.HasAll(ids) && b.r.st.HasAll(m.Content) && m.Size == e.Size {
 				b.files[e.key] = content{m.Content, m.Flags&tree.Indirect != 0}
 			} else {
 				whole = false
 			}
+		default:
+			sum.others++
 		}
 	}
 	if whole && b.r.st.HasAll([]chunk.ID{here.Subtree}) {
-		b.dirs[there.key] = tree.Entry{Subtree: here.Subtree, Size: here.Size, Count: here.Count}
+		b.dirs[there.key] = sum
 	}
 	return ctx.Err()
-}
-
-func compareNames(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // snapshot brings one.
@@ -208,15 +212,16 @@ func (b *bringer) snapshot(ctx context.Context, f *foreignSnapshot) (*Snapshot, 
 // dir brings a directory and all below it, and completes e.
 func (b *bringer) dir(ctx context.Context, path string, there *foreignEntry, e *tree.Entry) error {
 	b.stat.Dirs++
-	if e.Flags&tree.Missing == 0 {
-		if known, ok := b.dirs[there.key]; ok {
-			e.Subtree, e.Size, e.Count = known.Subtree, known.Size, known.Count
-			b.stat.Bytes += known.Size
-			b.stat.Files += int64(known.Count) // and what else lies below
-			b.stat.Unchanged += int64(known.Count)
-			return ctx.Err()
-		}
+	if known, ok := b.dirs[there.key]; ok && e.Flags&tree.Missing == 0 {
+		e.Subtree, e.Size, e.Count = known.id, known.size, known.count
+		b.stat.Bytes += known.size
+		b.stat.Files += known.files
+		b.stat.Unchanged += known.files
+		b.stat.Dirs += known.dirs
+		b.stat.Others += known.others
+		return ctx.Err()
 	}
+	before := b.stat
 	if b.progress != nil {
 		b.progress(Progress{Phase: "import", Started: b.started, Files: b.rep.Files + b.stat.Files, Bytes: b.rep.Bytes + b.stat.Bytes, Current: path})
 	}
@@ -245,7 +250,7 @@ func (b *bringer) dir(ctx context.Context, path string, there *foreignEntry, e *
 		return err
 	}
 	if b.log.Failures() == failures && e.Flags&tree.Missing == 0 {
-		b.dirs[there.key] = tree.Entry{Subtree: e.Subtree, Size: e.Size, Count: e.Count}
+		b.dirs[there.key] = knownDir{e.Subtree, e.Size, e.Count, b.stat.Files - before.Files, b.stat.Dirs - before.Dirs, b.stat.Others - before.Others}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -149,7 +150,7 @@ func (f *fromRestic) dir(ctx context.Context, e *foreignEntry) ([]foreignEntry, 
 			out = append(out, e)
 		}
 	}
-	slices.SortFunc(out, func(a, b foreignEntry) int { return compareNames(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b foreignEntry) int { return strings.Compare(a.Name, b.Name) })
 	return slices.CompactFunc(out, func(a, b foreignEntry) bool { return a.Name == b.Name }), nil
 }
 
@@ -169,7 +170,7 @@ func (f *fromRestic) entry(n *restic.Node) (foreignEntry, bool) {
 	for _, x := range n.Xattrs {
 		e.Xattrs = append(e.Xattrs, tree.Xattr{Name: x.Name, Value: x.Value})
 	}
-	slices.SortFunc(e.Xattrs, func(a, b tree.Xattr) int { return compareNames(a.Name, b.Name) })
+	slices.SortFunc(e.Xattrs, func(a, b tree.Xattr) int { return strings.Compare(a.Name, b.Name) })
 	e.Xattrs = slices.CompactFunc(e.Xattrs, func(a, b tree.Xattr) bool { return a.Name == b.Name })
 	switch kind {
 	case tree.File:

@@ -13,23 +13,64 @@ import (
 
 func (a *app) copyCommand() *cobra.Command {
 	var w where
+	var into string
 	cmd := &cobra.Command{
-		Use:   "copy --upstream WHERE",
-		Short: "Copy all snapshots to another place, once",
+		Use:   "copy --upstream WHERE | --into CONFIG",
+		Short: "Copy all snapshots to another place, or into another store",
 		Long: "copy makes another folder or bucket hold the same snapshots under the same key; what is there already is\n" +
 			"not copied again. \"coffer recover\" and all other commands work with the copy. For a place that is to be\n" +
-			"kept up to date there is \"coffer target add\". What S3 programs have stored is not copied.",
-		Example: "  coffer copy --upstream folder:/media/usb/backup",
-		Args:    atMost(0, "copy takes flags only"),
+			"kept up to date there is \"coffer target add\". What S3 programs have stored is not copied.\n\n" +
+			"With --into it copies into another store, with another key, that \"coffer setup\" has made: everything is\n" +
+			"read, cut and encrypted anew. Who opens one of the two cannot open the other, nor see what they share.",
+		Example: "  coffer copy --upstream folder:/media/usb/backup\n" +
+			"  coffer --config b.toml setup --upstream s3:https://s3.example.org/b --state-dir ~/.local/state/coffer-b --cache-dir ~/.cache/coffer-b\n" +
+			"  coffer copy --into b.toml",
+		Args: atMost(0, "copy takes flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := required(cmd, "upstream"); err != nil {
-				return err
+			switch {
+			case into != "" && w.upstream != "":
+				return usagef("either --upstream or --into")
+			case into != "":
+				return a.copyInto(cmd.Context(), into)
+			case w.upstream == "":
+				return hint(usagef("missing --upstream"), "--upstream copies what is stored as it is, --into CONFIG into a store with another key")
 			}
 			return a.copy(cmd.Context(), &w)
 		},
 	}
 	w.flags(cmd)
+	cmd.Flags().StringVar(&into, "into", "", "configuration of the store to copy into")
 	return cmd
+}
+
+// copied is the answer of "copy": one of the two.
+type copied struct {
+	Copy *backup.CopyReport  `json:"copy,omitempty"` // with --upstream
+	Into *backup.BringReport `json:"into,omitempty"` // with --into
+}
+
+// copyInto brings all snapshots into the store of another configuration.
+func (a *app) copyInto(ctx context.Context, file string) error {
+	_, from, err := a.openRepo(ctx)
+	if err != nil {
+		return err
+	}
+	other := &app{system: a.system, configFile: file, json: a.json}
+	u, to, err := other.openRepo(ctx)
+	if err != nil {
+		return hint(fmt.Errorf("%s: %w", file, err), "--into is the configuration of another store: \"coffer --config FILE setup\" makes one")
+	}
+	mine, err := a.load()
+	if err != nil {
+		return err
+	}
+	if mine.CacheDir == u.CacheDir || mine.StateDir == u.StateDir {
+		return hint(usagef("%s has the state or the cache folder of this machine's own store", file), "give the other store its own: --state-dir and --cache-dir of \"coffer setup\"")
+	}
+	m := a.meter("copy")
+	r, err := from.CopyInto(ctx, to, m.update)
+	m.stop()
+	return a.brought(r, err, "copied", copied{Into: &r})
 }
 
 func (a *app) copy(ctx context.Context, w *where) error {
@@ -63,7 +104,7 @@ func (a *app) copy(ctx context.Context, w *where) error {
 		return fmt.Errorf("copying: %w", err)
 	}
 	if a.json {
-		return a.printJSON(r)
+		return a.printJSON(copied{Copy: &r})
 	}
 	_, err = fmt.Fprintf(a.out, "copied: %s, %s; there already: %d\n", count(r.Objects, "object"), size(r.Bytes), r.Present)
 	return err

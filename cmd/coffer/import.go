@@ -75,15 +75,16 @@ func (a *app) importRestic(ctx context.Context, from string, f *importFlags) err
 	o.Progress = m.update
 	r, err := repo.ImportRestic(ctx, o)
 	m.stop()
-	return a.brought(r, err, "imported")
+	return a.brought(r, err, "imported", r)
 }
 
 // brought tells what was brought from another repository; also what was, when it
 // ended with an error.
-func (a *app) brought(r backup.BringReport, err error, verb string) error {
+// answer is what it says in JSON.
+func (a *app) brought(r backup.BringReport, err error, verb string, answer any) error {
 	if a.json {
 		if err == nil {
-			err = a.printJSON(r)
+			err = a.printJSON(answer)
 		}
 	} else {
 		for i, f := range r.Failed {

@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "write docs/json anew")
 // answers are what the commands print with --json; a stream of them is one a line.
 var answers = map[string]any{
 	"backup": []saved{}, "bugreport": report{}, "check": checked{}, "config check": configChecked{}, "config show": configShown{},
-	"copy": backup.CopyReport{}, "diff": backup.Change{}, "doctor": []finding{}, "find": found{}, "forget": backup.ForgetReport{},
+	"copy": copied{}, "diff": backup.Change{}, "doctor": []finding{}, "find": found{}, "forget": backup.ForgetReport{},
 	"import restic": backup.BringReport{}, "key show": keyShown{}, "ls": listed{}, "mount": mounted{}, "off": switchedOff{}, "password change": passwordChanged{}, "password verify": passwordVerified{},
 	"pause": daemon.Status{}, "prune": backup.PruneReport{}, "recover": recovered{}, "recovery sheet": sheetMade{}, "recovery verify": digitsVerified{},
 	"repair": backup.RepairReport{}, "restore": restored{}, "resume": daemon.Status{}, "s3 env": s3Access{}, "s3 key add": s3KeyAdded{},
