@@ -30,6 +30,10 @@ type Manifest struct {
 	Policy    Policy   `cbor:"9,keyasint"`
 	Argon     Argon    `cbor:"10,keyasint"`
 	Nodes     []Node   `cbor:"11,keyasint"` // 1, 3, 5 or 7, sorted by ID
+
+	// Predecessor is the last fleet file of another fleet whose accounts move to this
+	// one, absent if there is none. The same roots have signed it.
+	Predecessor []byte `cbor:"12,keyasint,omitempty"`
 }
 
 // Argon holds the parameters of the password's stretching.
@@ -135,7 +139,34 @@ func (m *Manifest) Check() error {
 	if err := m.argon().Check(); err != nil {
 		return err
 	}
+	if err := m.checkPredecessor(); err != nil {
+		return err
+	}
 	return m.Policy.Check()
+}
+
+// maxPredecessor lets a manifest fit a message with the one that it holds.
+const maxPredecessor = maxMessage / 2
+
+func (m *Manifest) checkPredecessor() error {
+	if len(m.Predecessor) == 0 {
+		return nil
+	}
+	if len(m.Predecessor) > maxPredecessor {
+		return fmt.Errorf("vault: manifest: a predecessor of %d bytes, at most %d", len(m.Predecessor), maxPredecessor)
+	}
+	s, err := ParseManifest(m.Predecessor)
+	if err != nil {
+		return fmt.Errorf("vault: manifest: the predecessor: %w", err)
+	}
+	var before Manifest
+	if err := decode(s.Manifest, &before); err != nil {
+		return fmt.Errorf("vault: manifest: the predecessor: %w", err)
+	}
+	if before.Fleet == m.Fleet || len(before.Predecessor) != 0 {
+		return fmt.Errorf("vault: manifest: the predecessor is no other fleet, or has one itself")
+	}
+	return nil
 }
 
 func (m *Manifest) argon() ppss.Argon { return m.Argon.ppss() }
@@ -188,6 +219,11 @@ func (m *Manifest) Show(w io.Writer) error {
 	for _, n := range m.Nodes {
 		fmt.Fprintf(&b, "node       %s\n  operator %s\n  url      %s\n  raft     %s\n  tls pin  %s\n  identity %s\n  hsm      %s\n",
 			n.ID, n.Operator, n.URL, n.Raft, hex.EncodeToString(n.TLSPin[:]), hex.EncodeToString(n.Identity[:]), n.HSM)
+	}
+	if s, err := ParseManifest(m.Predecessor); err == nil {
+		if before, err := s.Unverified(); err == nil {
+			fmt.Fprintf(&b, "before     fleet %x  %s, number %d: its accounts move here\n", before.Fleet, before.Name, before.Sequence)
+		}
 	}
 	_, err := w.Write(b.Bytes())
 	return err

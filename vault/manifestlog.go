@@ -69,23 +69,35 @@ func follows(before []*Manifest, m *Manifest) error {
 // highest number above the client's that the pinned roots have signed; nil if there
 // is none. The caller stores it and makes a new client.
 func (c *Client) NewerManifest(ctx context.Context) ([]byte, error) {
+	type shown struct {
+		node string
+		file []byte
+		err  error
+	}
+	files := make(chan shown, len(c.nodes))
+	for _, n := range c.nodes {
+		go func() {
+			b, err := n.manifest(ctx, c.c.Timeout)
+			files <- shown{n.node.ID, b, err}
+		}()
+	}
 	best, number := []byte(nil), c.manifest.Sequence
 	var last error
 	answered := 0
-	for _, n := range c.nodes {
-		b, err := n.manifest(ctx, c.c.Timeout)
-		if err != nil {
-			last = fmt.Errorf("node %s: %w", n.node.ID, err)
+	for range c.nodes {
+		s := <-files
+		if s.err != nil {
+			last = fmt.Errorf("node %s: %w", s.node, s.err)
 			continue
 		}
 		answered++
-		sm, err := ParseManifest(b)
+		sm, err := ParseManifest(s.file)
 		if err != nil {
 			continue
 		}
 		m, err := sm.Verify(c.c.Roots, time.Now())
 		if err == nil && m.Fleet == c.manifest.Fleet && m.Sequence > number {
-			best, number = b, m.Sequence
+			best, number = s.file, m.Sequence
 		}
 	}
 	if answered == 0 {

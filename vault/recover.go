@@ -17,9 +17,13 @@ import (
 
 // Recover returns the key. It costs an attempt, which a right password gives
 // back. It fails with *[WrongPassword], *[TooSoon], [ErrDestroyed],
-// [ErrNotRegistered], [ErrDenied], [ErrInconsistent] or [ErrUnavailable].
+// [ErrNotRegistered], [ErrDenied], [ErrInconsistent] or [ErrUnavailable]. An account
+// that is still at the fleet's predecessor moves here.
 func (c *Client) Recover(ctx context.Context, password string) ([32]byte, error) {
 	got, err := c.recover(ctx, password)
+	if c.moves(err) {
+		return c.move(ctx, password)
+	}
 	if err != nil {
 		return [32]byte{}, err
 	}

@@ -53,6 +53,7 @@ type manifestFlags struct {
 	budget   uint8
 	deadline time.Duration
 	days     int
+	before   string // fleet file
 }
 
 func (f *manifestFlags) add(c *cobra.Command) {
@@ -62,6 +63,7 @@ func (f *manifestFlags) add(c *cobra.Command) {
 	c.Flags().Uint8Var(&f.budget, "budget", 0, "attempts before the key is destroyed")
 	c.Flags().DurationVar(&f.deadline, "deadline", 0, "time for the proof of the last attempt")
 	c.Flags().IntVar(&f.days, "days", 0, "days for which the manifest is valid")
+	c.Flags().StringVar(&f.before, "predecessor", "", "fleet file of another fleet whose accounts move to this one")
 }
 
 func (f *manifestFlags) apply(m *vault.Manifest, now time.Time) error {
@@ -84,6 +86,13 @@ func (f *manifestFlags) apply(m *vault.Manifest, now time.Time) error {
 	}
 	if f.deadline != 0 {
 		m.Policy.Deadline = uint32(f.deadline / time.Second)
+	}
+	if f.before != "" {
+		s, err := readFleet(f.before)
+		if err != nil {
+			return err
+		}
+		m.Predecessor = s.Bytes()
 	}
 	if f.days != 0 {
 		m.NotAfter = now.AddDate(0, 0, f.days).Unix()
