@@ -86,6 +86,10 @@ bench-backup: build tools ## coffer against restic over the same MinIO (ARGS="-s
 bench-gateway: build tools $(TOOLS)/rclone ## the gateway against rclone serve s3 over crypt, both over MinIO
 	go run ./bench/gateway $(ARGS)
 
+.PHONY: bench-daemon
+bench-daemon: build ## cofferd over 20,000 directories with a million files: start, idle, a save until it is safe (ARGS="-scale 0.05" for a short look)
+	go run ./bench/daemon $(ARGS)
+
 FUZZTIME ?= 60s
 
 .PHONY: fuzz
