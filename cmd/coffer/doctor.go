@@ -93,6 +93,7 @@ func (a *app) examine(ctx context.Context) []finding {
 		p.mirrors(u)
 		p.vault(ctx, u)
 		p.daemon(ctx, u)
+		p.sandbox(ctx, u)
 		p.watchLimit(ctx, u)
 		p.secrets(u)
 		p.room(u)
