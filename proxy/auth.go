@@ -76,7 +76,7 @@ func parsePayload(value string) (payload, error) {
 // authenticate finds out who signed r, before a byte of the body is read.
 func (p *Proxy) authenticate(r *http.Request, q url.Values) (*identity, payload, error) {
 	switch {
-	case r.Header.Get("X-Amz-Security-Token") != "" || q.Has("X-Amz-Security-Token"):
+	case q.Has("X-Amz-Security-Token"):
 		return nil, payload{}, errInvalidToken // access keys here are permanent
 	case r.Header.Get("Authorization") != "":
 		return p.authenticateHeader(r)
@@ -130,14 +130,14 @@ func (p *Proxy) verified(r *http.Request, s *signature, declared string) (*ident
 	if err != nil {
 		return nil, payload{}, err
 	}
-	id, known := p.access[s.accessKey]
+	id := p.identity(s.accessKey)
 	secret := "no such access key"
-	if known {
+	if id != nil {
 		secret = id.key.Secret.reveal()
 	}
 	key, ok := s.verify(r, secret, declared)
 	switch {
-	case !known:
+	case id == nil:
 		return nil, payload{}, errInvalidAccessKey.with("AWSAccessKeyId", s.accessKey)
 	case !ok:
 		return nil, payload{}, errSignatureMismatch.with("AWSAccessKeyId", s.accessKey)
@@ -161,9 +161,9 @@ var subresources = []string{
 // authenticateV2 checks a presigned URL of the old kind: boto3 makes them by
 // default for any endpoint that is not Amazon's.
 func (p *Proxy) authenticateV2(r *http.Request, q url.Values) (*identity, payload, error) {
-	id, known := p.access[q.Get("AWSAccessKeyId")]
+	id := p.identity(q.Get("AWSAccessKeyId"))
 	secret := "no such access key"
-	if known {
+	if id != nil {
 		secret = id.key.Secret.reveal()
 	}
 	expires, err := strconv.ParseInt(q.Get("Expires"), 10, 64)
@@ -179,7 +179,7 @@ func (p *Proxy) authenticateV2(r *http.Request, q url.Values) (*identity, payloa
 		match = hmac.Equal(mac.Sum(nil), got) || match
 	}
 	switch {
-	case !known:
+	case id == nil:
 		return nil, payload{}, errInvalidAccessKey
 	case !ok || !match:
 		return nil, payload{}, errSignatureMismatch

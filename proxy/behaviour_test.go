@@ -433,6 +433,20 @@ func TestRights(t *testing.T) {
 	if a := scoped.must(call{method: "GET", path: "/"}, 200); bytes.Contains(a.body, []byte("<Name>bucket<")) || !bytes.Contains(a.body, []byte("team-one")) {
 		t.Errorf("buckets: %s", a.body)
 	}
+	access := AccessKey{ID: testAccess, Secret: NewSecret(testSecret)}
+	if err := w.g.SetAccess(nil); err == nil {
+		t.Error("a gateway for nobody")
+	}
+	if err := w.g.SetAccess([]AccessKey{access, access}); err == nil {
+		t.Error("a key twice")
+	}
+	scoped.must(call{method: "GET", path: "/team-one"}, 200) // as before
+	if err := w.g.SetAccess([]AccessKey{access}); err != nil {
+		t.Fatal(err)
+	}
+	if a := scoped.do(call{method: "GET", path: "/team-one"}); a.code() != "InvalidAccessKeyId" {
+		t.Errorf("a key that was removed: %d %s", a.status, a.code())
+	}
 	wrong := &wire{t: t, g: w.g, access: testAccess, secret: "wrong"}
 	if a := wrong.do(call{method: "GET", path: "/bucket/key"}); a.code() != "SignatureDoesNotMatch" {
 		t.Errorf("a wrong secret: %d %s", a.status, a.code())

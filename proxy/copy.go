@@ -58,7 +58,7 @@ func (p *Proxy) findSourceAt(rq *request, path, query string, hasQuery bool, une
 	if !ok || key == "" {
 		return nil, badArgument("x-amz-copy-source", path, "Invalid copy source object key")
 	}
-	if expected := rq.Header.Get("X-Amz-Source-Expected-Bucket-Owner"); expected != "" && p.access[expected] == nil {
+	if expected := rq.Header.Get("X-Amz-Source-Expected-Bucket-Owner"); expected != "" && p.identity(expected) == nil {
 		return nil, errAccessDenied
 	}
 	if !rq.who.mayUse(bucket) {

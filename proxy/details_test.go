@@ -41,7 +41,6 @@ func TestDetails(t *testing.T) {
 		"two checksums":          {call{method: "PUT", path: "/bucket/key", header: header("X-Amz-Checksum-Crc32", "x", "X-Amz-Checksum-Sha1", "y")}, 400, "InvalidRequest", "Multiple checksum Types"},
 		"not the one of the SDK": {call{method: "PUT", path: "/bucket/key", header: header("X-Amz-Checksum-Crc32", "AAAAAA==", "X-Amz-Sdk-Checksum-Algorithm", "SHA1")}, 400, "InvalidRequest", "x-amz-sdk-checksum-algorithm"},
 		"both conditions":        {call{method: "PUT", path: "/bucket/key", header: header("If-None-Match", "*", "If-Match", "x")}, 501, "NotImplemented", ""},
-		"a session token":        {call{method: "GET", path: "/bucket/key", header: header("X-Amz-Security-Token", "token")}, 400, "InvalidToken", ""},
 		"large headers":          {call{method: "GET", path: "/bucket/key", header: header("X-Amz-Meta-A", strings.Repeat("a", 8<<10))}, 400, "RequestHeaderSectionTooLarge", "<MaxSizeAllowed>8192<"},
 		"a tag twice":            {call{method: "PUT", path: "/bucket/key", header: header("X-Amz-Tagging", "a=1&a=2")}, 400, "InvalidArgument", "tag name duplicates"},
 		"a tag without name":     {call{method: "PUT", path: "/bucket/key", header: header("X-Amz-Tagging", "=1")}, 400, "InvalidArgument", "x-amz-tagging"},

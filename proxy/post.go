@@ -157,14 +157,14 @@ func (p *Proxy) verifyForm(rq *request, s *signature, form map[string]string) er
 	if s.scope.region != p.region {
 		return s.malformed("the region %q is wrong; expecting %q", s.scope.region, p.region)
 	}
-	id, known := p.access[s.accessKey]
+	id := p.identity(s.accessKey)
 	secret := "no such access key"
-	if known {
+	if id != nil {
 		secret = id.key.Secret.reveal()
 	}
 	ok := hmac.Equal(hmacSHA256(signingKey(secret, s.scope), form["policy"]), s.value)
 	switch {
-	case !known:
+	case id == nil:
 		return errInvalidAccessKey.with("AWSAccessKeyId", s.accessKey)
 	case !ok:
 		return formMismatch(form)

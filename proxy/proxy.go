@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -107,8 +108,8 @@ type Proxy struct {
 	clear   bool // names are clear upstream
 	opaque  bool // ETags are random
 	domains []string
-	access  map[string]*identity
-	snaps   Snapshots // nil: no such bucket
+	access  atomic.Pointer[map[string]*identity] // by access key id; replaced whole
+	snaps   Snapshots                            // nil: no such bucket
 	log     *zap.Logger
 	metrics *metrics
 	locks   keyLocks
@@ -142,7 +143,6 @@ func New(c Config) (*Proxy, error) {
 		bucket: c.Bucket, keys: c.Keys, dir: c.StateDir,
 		region: c.Region, domains: c.Domains, snaps: c.Snapshots, log: c.Log, now: time.Now,
 		opening: make(chan struct{}, 1), admit: make(admission, maxRequests),
-		access: make(map[string]*identity, len(c.Access)),
 	}
 	if p.region == "" {
 		p.region = "us-east-1"
@@ -167,13 +167,8 @@ func New(c Config) (*Proxy, error) {
 	default:
 		return nil, fmt.Errorf("gateway: etag %q, want md5 or opaque", c.ETag)
 	}
-	if len(c.Access) == 0 {
-		return nil, errors.New("gateway: no access key: nobody could use it")
-	}
-	for _, k := range c.Access {
-		if err := p.allow(k); err != nil {
-			return nil, err
-		}
+	if err := p.SetAccess(c.Access); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(c.StateDir, "spool"), 0o700); err != nil {
 		return nil, fmt.Errorf("gateway: making the state folder: %w", err)
@@ -182,20 +177,32 @@ func New(c Config) (*Proxy, error) {
 	return p, nil
 }
 
-func (p *Proxy) allow(k AccessKey) error {
-	switch {
-	case len(k.ID) < 3 || len(k.ID) > 128 || strings.ContainsAny(k.ID, "/,= "):
-		return fmt.Errorf("gateway: access key id %q: want 3 to 128 letters and digits", k.ID)
-	case len(k.Secret.reveal()) < 8:
-		return fmt.Errorf("gateway: secret of access key %s: want at least 8 characters", k.ID)
-	case !slices.Contains([]string{"", "read", "write"}, k.Rights):
-		return fmt.Errorf("gateway: rights %q of access key %s, want read or write", k.Rights, k.ID)
-	case p.access[k.ID] != nil:
-		return fmt.Errorf("gateway: access key %s is there twice", k.ID)
+// SetAccess lets in the requests that begin from now on by keys, of which there
+// must be one, and by no others. After an error the keys are those of before.
+func (p *Proxy) SetAccess(keys []AccessKey) error {
+	if len(keys) == 0 {
+		return errors.New("gateway: no access key: nobody could use it")
 	}
-	p.access[k.ID] = &identity{key: k}
+	access := make(map[string]*identity, len(keys))
+	for _, k := range keys {
+		switch {
+		case len(k.ID) < 3 || len(k.ID) > 128 || strings.ContainsAny(k.ID, "/,= "):
+			return fmt.Errorf("gateway: access key id %q: want 3 to 128 letters and digits", k.ID)
+		case len(k.Secret.reveal()) < 8:
+			return fmt.Errorf("gateway: secret of access key %s: want at least 8 characters", k.ID)
+		case !slices.Contains([]string{"", "read", "write"}, k.Rights):
+			return fmt.Errorf("gateway: rights %q of access key %s, want read or write", k.Rights, k.ID)
+		case access[k.ID] != nil:
+			return fmt.Errorf("gateway: access key %s is there twice", k.ID)
+		}
+		access[k.ID] = &identity{key: k}
+	}
+	p.access.Store(&access)
 	return nil
 }
+
+// identity is who has the access key id, nil if nobody.
+func (p *Proxy) identity(id string) *identity { return (*p.access.Load())[id] }
 
 // Run opens the index as soon as the keyring is unlocked and looks after the
 // state: it ends uploads that nobody completed. It returns nil when ctx ends,

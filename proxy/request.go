@@ -170,7 +170,7 @@ func (p *Proxy) authorize(rq *request) error {
 	if rq.bucket != "" && !rq.who.mayUse(rq.bucket) || rq.op.write && !rq.who.mayWrite() {
 		return errAccessDenied
 	}
-	if expected := rq.Header.Get("X-Amz-Expected-Bucket-Owner"); expected != "" && p.access[expected] == nil {
+	if expected := rq.Header.Get("X-Amz-Expected-Bucket-Owner"); expected != "" && p.identity(expected) == nil {
 		return errAccessDenied // every key is of the one owner
 	}
 	return nil

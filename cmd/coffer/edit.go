@@ -11,9 +11,9 @@ import (
 )
 
 // applied tells the daemon that the configuration has changed, and the user what
-// that takes. The daemon takes new sources over at once; for the rest it must be
-// started again.
-func (a *app) applied(ctx context.Context, u *config.User, sourcesOnly bool) error {
+// that takes: sources and access keys the daemon takes over atOnce; for the rest
+// it must be started again.
+func (a *app) applied(ctx context.Context, u *config.User, atOnce bool) error {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	st, err := daemon.NewClient(u.Control).Status(ctx)
@@ -23,7 +23,7 @@ func (a *app) applied(ctx context.Context, u *config.User, sourcesOnly bool) err
 	if err != nil {
 		return fmt.Errorf("the configuration is written, but asking the daemon: %w", err)
 	}
-	if !sourcesOnly {
+	if !atOnce {
 		a.say(`The daemon goes on as before until it is started again: "systemctl --user restart coffer"`)
 		return nil
 	}

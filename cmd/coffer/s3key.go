@@ -77,7 +77,7 @@ func (a *app) s3KeyAdd(cmd *cobra.Command, id string, buckets []string, readOnly
 		_, err = fmt.Fprintln(a.out, id)
 		a.say(`Its secret is in %s; "coffer s3 env --key %s" prints both.`, k.SecretFile, id)
 	}
-	return errors.Join(err, a.applied(cmd.Context(), u, false))
+	return errors.Join(err, a.applied(cmd.Context(), u, len(u.Gateway.Keys) > 0))
 }
 
 // s3Key is one line of "s3 key list --json".
@@ -130,5 +130,5 @@ func (a *app) s3KeyRemove(cmd *cobra.Command, id string) error {
 		}
 	}
 	a.say("%s is let in no more.", id)
-	return a.applied(cmd.Context(), u, false)
+	return a.applied(cmd.Context(), u, len(u.Gateway.Keys) > 1)
 }

@@ -49,12 +49,9 @@ func newGateway(c *config.User, b upstream.Bucket, repo *repository, log *zap.Lo
 		Region: c.Gateway.Region, Names: c.Gateway.Names, ETag: c.Gateway.ETag,
 		Log: g.log, Metrics: telemetry.Prefix(reg, "s3"),
 	}
-	for _, k := range c.Gateway.Keys {
-		key, err := secret.Read(k.SecretFile)
-		if err != nil {
-			return nil, fmt.Errorf("secret of access key %s: %w", k.AccessKey, err)
-		}
-		pc.Access = append(pc.Access, proxy.AccessKey{ID: k.AccessKey, Secret: proxy.NewSecret(key), Buckets: k.Buckets, Rights: k.Rights})
+	var err error
+	if pc.Access, err = accessKeys(c); err != nil {
+		return nil, err
 	}
 	p, err := proxy.New(pc)
 	if err != nil {
@@ -62,6 +59,19 @@ func newGateway(c *config.User, b upstream.Bucket, repo *repository, log *zap.Lo
 	}
 	g.proxy = p
 	return g, nil
+}
+
+// accessKeys reads the secrets of those whom c lets in.
+func accessKeys(c *config.User) ([]proxy.AccessKey, error) {
+	var keys []proxy.AccessKey
+	for _, k := range c.Gateway.Keys {
+		key, err := secret.Read(k.SecretFile)
+		if err != nil {
+			return nil, fmt.Errorf("secret of access key %s: %w", k.AccessKey, err)
+		}
+		keys = append(keys, proxy.AccessKey{ID: k.AccessKey, Secret: proxy.NewSecret(key), Buckets: k.Buckets, Rights: k.Rights})
+	}
+	return keys, nil
 }
 
 // run serves on l until ctx ends; nil: there is no gateway. The proxy ends after
@@ -93,12 +103,22 @@ func (g *gateway) run(ctx context.Context, l net.Listener) error {
 	return parts.Wait()
 }
 
-// reload reads what may change without a restart: the certificate.
-func (g *gateway) reload() error {
-	if g.cert == nil {
+// reload takes over what may change without a restart: the certificate and the
+// access keys, as long as there are any.
+func (g *gateway) reload(c *config.User) error {
+	if g.cert != nil {
+		if err := g.cert.reload(); err != nil {
+			return err
+		}
+	}
+	if g.proxy == nil || len(c.Gateway.Keys) == 0 {
 		return nil
 	}
-	return g.cert.reload()
+	keys, err := accessKeys(c)
+	if err != nil {
+		return err
+	}
+	return g.proxy.SetAccess(keys)
 }
 
 func beyondLoopback(a net.Addr) bool {

@@ -58,7 +58,7 @@ func (r *reloader) run(ctx context.Context, hup <-chan os.Signal) error {
 	}
 }
 
-// reload reads the file and the gateway's certificate.
+// reload reads the file, and the gateway's certificate and access keys.
 func (r *reloader) reload() daemon.Configured {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,7 +66,7 @@ func (r *reloader) reload() daemon.Configured {
 	defer r.systemd.Ready()
 	next, err := config.LoadUser(r.file)
 	if err == nil {
-		err = errors.Join(r.apply(next), r.gateway.reload())
+		err = errors.Join(r.apply(next), r.gateway.reload(next))
 	}
 	if err != nil {
 		r.ok.Set(0)
@@ -103,6 +103,9 @@ func (r *reloader) apply(next *config.User) error {
 func live(c config.User) config.User {
 	c.Sources, c.Limits, c.Log.Level = nil, nil, ""
 	c.Maintenance, c.Notify, c.Power = config.Maintenance{}, config.Notify{}, config.Power{}
+	if len(c.Gateway.Keys) > 0 { // with the first the gateway begins, with the last it ends
+		c.Gateway.Keys = []config.GatewayKey{{}}
+	}
 	return c
 }
 

@@ -116,6 +116,65 @@ func TestAWSCopy(t *testing.T) {
 	}
 }
 
+// An access key made while the daemon runs lets a program in at once, to its
+// buckets and no further than its rights; removed, it lets in nobody.
+func TestAccessKeys(t *testing.T) {
+	flag, _, env := upstreams[0].open(t)
+	m, s3, _ := gateway(t, flag, env)
+	if err := os.WriteFile(s3.path("a"), []byte("milk, bread"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s3.must("aws", s3.endpoint("s3", "mb", "s3://photos-old")...)
+	s3.must("aws", s3.endpoint("s3", "mb", "s3://films")...)
+	s3.must("aws", s3.endpoint("s3", "cp", "--no-progress", "a", "s3://photos-old/a")...)
+	as := func(id string) *machine {
+		t.Helper()
+		c := &machine{t: t, home: s3.home, env: []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "AWS_MAX_ATTEMPTS=1"}}
+		for line := range strings.Lines(m.must("coffer", "s3", "env", "--key", id)) {
+			c.env = append(c.env, strings.TrimSpace(strings.TrimPrefix(line, "export ")))
+		}
+		eventually(t, id+" is let in", 30*time.Second, func() bool {
+			_, _, code := c.run("aws", c.endpoint("s3", "ls")...)
+			return code == 0
+		})
+		return c
+	}
+	m.must("coffer", "s3", "key", "add", "reader", "--bucket", "photos*", "--read-only")
+	m.must("coffer", "s3", "key", "add", "writer", "--bucket", "photos*")
+	reader, writer := as("reader"), as("writer")
+	if out := m.must("coffer", "s3", "key", "list"); !strings.Contains(out, "reader") || !strings.Contains(out, "photos*") {
+		t.Errorf("list: %s", out)
+	}
+	for _, tt := range []struct {
+		who     *machine
+		allowed bool
+		args    []string
+	}{
+		{reader, true, []string{"s3", "cp", "--no-progress", "s3://photos-old/a", "back"}},
+		{reader, false, []string{"s3", "cp", "--no-progress", "a", "s3://photos-old/b"}},
+		{reader, false, []string{"s3", "rm", "s3://photos-old/a"}},
+		{reader, false, []string{"s3", "mb", "s3://photos-new"}},
+		{reader, false, []string{"s3", "ls", "s3://films"}},
+		{writer, true, []string{"s3", "mb", "s3://photos-new"}},
+		{writer, true, []string{"s3", "cp", "--no-progress", "s3://photos-old/a", "s3://photos-new/a"}},
+		{writer, false, []string{"s3", "cp", "--no-progress", "a", "s3://films/a"}},
+		{writer, false, []string{"s3", "cp", "--no-progress", "s3://photos-old/a", "s3://films/a"}},
+	} {
+		out, errs, code := tt.who.run("aws", tt.who.endpoint(tt.args...)...)
+		if (code == 0) != tt.allowed || !tt.allowed && !strings.Contains(errs, "AccessDenied") && !strings.Contains(errs, "Access Denied") {
+			t.Errorf("aws %q: exit %d\n%s%s", tt.args, code, out, errs)
+		}
+	}
+	if out := reader.must("aws", reader.endpoint("s3", "ls")...); strings.Contains(out, "films") || !strings.Contains(out, "photos-old") {
+		t.Errorf("a reader sees: %s", out)
+	}
+	m.must("coffer", "s3", "key", "remove", "reader")
+	eventually(t, "the reader is let in no more", 30*time.Second, func() bool {
+		_, errs, code := reader.run("aws", reader.endpoint("s3", "ls")...)
+		return code != 0 && strings.Contains(errs, "InvalidAccessKeyId")
+	})
+}
+
 // notUpstream fails the test when any needle is in a name or in the bytes of any
 // file below dir.
 func notUpstream(t testing.TB, dir string, needles ...string) {
