@@ -48,6 +48,7 @@ type localState struct {
 	Previous  []byte              `cbor:"3,keyasint,omitempty"`
 	Seen      map[string]seenHead `cbor:"4,keyasint,omitempty"` // by writer, in hex
 	Forgotten [][16]byte          `cbor:"5,keyasint,omitempty"`
+	Key       []byte              `cbor:"6,keyasint,omitempty"` // id of the key that the heads were sealed under
 }
 
 type seenHead struct {
@@ -98,9 +99,12 @@ func (r *Repo) withState(fn func(*localState) error) error {
 	if st.Writer == [16]byte{} {
 		st.Writer = store.NewName()
 	}
-	if st.Seen == nil {
-		st.Seen = make(map[string]seenHead)
+	id := r.st.KeyID()
+	if st.Seen == nil || len(st.Key) > 0 && !slices.Equal(st.Key, id[:]) {
+		// A rekey has sealed all heads anew: what they were before says nothing.
+		st.Seen, st.Previous = make(map[string]seenHead), nil
 	}
+	st.Key = id[:]
 	if err := fn(st); err != nil {
 		return err
 	}

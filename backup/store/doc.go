@@ -141,3 +141,15 @@ func Damaged(name string, err error) error {
 		return fmt.Errorf("reading %s: %w", name, err)
 	}
 }
+
+// ReplaceDoc makes another document of an opened one.
+func ReplaceDoc(doc []byte, change func(payload []byte) ([]byte, error)) ([]byte, error) {
+	payload, err := decodeDoc(doc)
+	if err == nil {
+		payload, err = change(payload)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return encodeDoc(payload), nil
+}

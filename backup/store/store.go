@@ -247,6 +247,9 @@ func (s *Store) configure(raw []byte) error {
 // Workers is how many goroutines do heavy work.
 func (s *Store) Workers() int { return s.workers }
 
+// KeyID is the public id of the key that everything is sealed under.
+func (s *Store) KeyID() [8]byte { return s.keys.ID() }
+
 // Bucket is the storage beneath.
 func (s *Store) Bucket() Bucket { return s.bucket }
 
