@@ -31,6 +31,7 @@ type row struct {
 	Checksums  []seal.Checksum   `cbor:"16,keyasint,omitempty"`
 	Retention  *retention        `cbor:"17,keyasint,omitempty"`
 	Hold       string            `cbor:"18,keyasint,omitempty"` // legal hold: "", ON or OFF
+	Rewrapped  bool              `cbor:"19,keyasint,omitempty"` // Header is the envelope's: the object has one of an older backup key
 }
 
 // retention protects a version until a time.

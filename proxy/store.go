@@ -76,6 +76,9 @@ func (ix *index) envelope(at place, r *row, replaced bool) (map[string]string, e
 		e.Headers[ownModified] = strconv.FormatInt(r.Modified, 10)
 		e.Headers[ownGeneration] = strconv.FormatUint(r.Generation, 10)
 	}
+	if r.Rewrapped {
+		e.Header = r.Header
+	}
 	if at.version != "" {
 		e.Headers[ownVersion] = at.version
 	}
@@ -162,7 +165,7 @@ func (p *Proxy) inspectWith(ctx context.Context, ix *index, at place, info upstr
 		}
 		return body, err
 	}
-	object, err := seal.OpenObject(ctx, src, info.Size, ix.keys, "")
+	object, err := openWith(ctx, src, info.Size, ix.keys, e.Header)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -179,13 +182,25 @@ func (p *Proxy) inspectWith(ctx context.Context, ix *index, at place, info upstr
 	return r, object.Parts(), nil
 }
 
+// openWith opens an object with the header of its envelope, if that has one.
+func openWith(ctx context.Context, src seal.Source, size int64, keys *seal.Keys, header []byte) (*seal.Object, error) {
+	if header == nil {
+		return seal.OpenObject(ctx, src, size, keys, "")
+	}
+	key, err := seal.OpenObjectKey(keys, header, "")
+	if err != nil {
+		return nil, err
+	}
+	return key.OpenObject(ctx, src, size)
+}
+
 // rowOf makes the row of an object from what lies upstream.
 func rowOf(at place, info upstream.Info, e seal.Envelope, object *seal.Object) (*row, error) {
 	rec := object.Record()
 	r := &row{
 		Generation: e.Generation, Envelope: e.Generation, Version: at.version, Marker: e.Deleted,
 		Size: object.Size(), ETag: rec.ETag, Modified: rec.Created.UnixNano(), Object: e.Object, Sealed: info.Size,
-		Header: object.Key().Header(), Checksums: rec.Checksums, Headers: rec.Headers, Meta: rec.Meta, Tags: rec.Tags,
+		Header: object.Key().Header(), Rewrapped: e.Header != nil, Checksums: rec.Checksums, Headers: rec.Headers, Meta: rec.Meta, Tags: rec.Tags,
 	}
 	if parts := object.Parts(); parts[0].Number == 0 {
 		r.Salt = parts[0].Salt
