@@ -5,9 +5,11 @@ import (
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/xml"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -191,6 +193,34 @@ func TestListDetails(t *testing.T) {
 				t.Errorf("%s: no %s in\n%s", query, s, a.body)
 			}
 		}
+	}
+}
+
+// TestUploadOrder: uploads of one key are listed as they began, page by page.
+func TestUploadOrder(t *testing.T) {
+	w := newBucket(t)
+	var want, got []string
+	for range 5 {
+		want = append(want, w.startUpload("/bucket/key"))
+	}
+	query := "uploads=&max-uploads=2"
+	for more := true; more && len(got) <= len(want); {
+		a := w.must(call{method: "GET", path: "/bucket", query: query}, 200)
+		var out struct {
+			IsTruncated        bool
+			NextUploadIdMarker string
+			Upload             []struct{ UploadId string }
+		}
+		if err := xml.Unmarshal(a.body, &out); err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range out.Upload {
+			got = append(got, u.UploadId)
+		}
+		query, more = "uploads=&max-uploads=2&key-marker=key&upload-id-marker="+out.NextUploadIdMarker, out.IsTruncated
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -3,7 +3,9 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -50,6 +52,15 @@ type partRow struct {
 	Upstream string    `cbor:"8,keyasint,omitempty"` // ETag of the part upstream
 	Spool    string    `cbor:"9,keyasint,omitempty"` // or: file in the spool
 	Modified int64     `cbor:"10,keyasint"`
+}
+
+// newUploadID makes an id of the form of a version id that sorts by time: uploads
+// of one key are listed in the order of their beginning.
+func newUploadID(now time.Time) string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(now.UnixNano()))
+	var random [versionIDSize/2 - 8]byte
+	rand.Read(random[:])
+	return hex.EncodeToString(append(b, random[:]...))
 }
 
 func uploadKey(bucket, key, id string) []byte {
@@ -126,7 +137,7 @@ func (p *Proxy) createUpload(w http.ResponseWriter, rq *request) error {
 		return err
 	}
 	u := &uploadRow{
-		ID: newVersion(), Started: p.now().UnixNano(), Version: t.version(), Owner: rq.who.key.ID,
+		ID: newUploadID(p.now()), Started: p.now().UnixNano(), Version: t.version(), Owner: rq.who.key.ID,
 		Headers: t.attrs.headers, Meta: t.attrs.meta, Tags: t.attrs.tags,
 	}
 	if err := u.readChecksum(rq.Header); err != nil {
