@@ -3,13 +3,13 @@
 // is unlocked.
 //
 // The key is 256 random bits. Its owner keeps it as 64 digits ([Digits]), or
-// behind a password in a vault ([Protect], [Recover]), or both. Which, and for
-// which store, says the [Profile]: a public object in the store, so that a new
-// machine knows what to ask for, and a wrong key is said to be wrong before
-// anything else happens. On this machine the key lies in a systemd credential or
-// a file (see [Load]).
+// behind a password in a vault ([Protect], [Recover]), or both; [Passkey] is one
+// more way to it. Which, and for which store, says the [Profile]: a public object in
+// the store, so that a new machine knows what to ask for, and a wrong key is said
+// to be wrong before anything else happens. On this machine the key lies in a
+// systemd credential or a file (see [Load]).
 //
-// The package does not encrypt; that is seal. It does not know where the store
+// The package encrypts nothing but the key, for passkeys; the rest is seal. It does not know where the store
 // is; the programs hand it a [Bucket].
 package keyring
 

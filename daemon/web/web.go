@@ -3,7 +3,8 @@
 //
 // It is served on loopback for one user, from the binary, without a build step:
 // HTML from templates, one style sheet, one small script that keeps an open page
-// up to date. Every view works without the script; only signing in by link needs it.
+// up to date. Every view works without the script; only signing in by link and
+// passkeys need it.
 //
 // Loopback is no border: other users of the machine can reach the port, and so
 // can every web page that the user has open. What holds them off:
