@@ -18,12 +18,14 @@ func (a *app) passwordCommand() *cobra.Command {
 	cmd := a.group("password", "Change the password, or try whether you remember it")
 	var file string
 	var again bool
+	var p protection
 	change := &cobra.Command{
 		Use: "change", Short: "Set a new password",
 		Long: "change puts the backup key behind a new password in the vault. A machine that has the key needs no old\n" +
-			"password. Nothing is encrypted anew, and the 64 digits stay the same.",
+			"password. Nothing is encrypted anew, and the 64 digits stay the same. With --vault-fleet it begins to use\n" +
+			"a vault, where there was none, or another one.",
 		Args: atMost(0, "password change takes flags only"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.passwordChange(cmd.Context(), file, again) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.passwordChange(cmd, &p, file, again) },
 	}
 	verify := &cobra.Command{
 		Use: "verify", Short: "Try whether you remember the password; that spends no attempt",
@@ -35,6 +37,7 @@ func (a *app) passwordCommand() *cobra.Command {
 	for _, c := range []*cobra.Command{change, verify} {
 		c.Flags().StringVar(&file, "password-file", "", "file with the password; - is standard input, none asks on the terminal")
 	}
+	p.vaultFlags(change)
 	change.Flags().BoolVar(&again, "again", false, againUsage)
 	cmd.AddCommand(change, verify)
 	return cmd
@@ -54,21 +57,47 @@ func (a *app) unlocked() (*config.User, *keyring.Ring, seal.Key, error) {
 	return u, ring, key, err
 }
 
-func (a *app) passwordChange(ctx context.Context, file string, again bool) error {
+// vaultToUse is the vault of the configuration, or that of the flags, which stand for
+// what they name.
+func (a *app) vaultToUse(cmd *cobra.Command, u *config.User, p *protection) (config.VaultClient, error) {
+	had := u.Vault
+	if had.Fleet == "" {
+		v, err := p.vault(cmd)
+		if err == nil && v.Fleet == "" {
+			err = hint(errors.New("no vault is configured, so there is no password"),
+				`--vault-fleet, --vault-root and --account name one; without, the 64 digits keep the key: "coffer recovery sheet" prints them`)
+		}
+		return v, err
+	}
+	if p.account != "" || len(p.roots) > 0 {
+		return had, usagef("--account and --vault-root are for a store without a vault")
+	}
+	if p.fleet != "" {
+		had.Fleet = absolute(p.fleet)
+	}
+	if p.tokenFile != "" {
+		had.TokenFile = absolute(p.tokenFile)
+	}
+	return had, nil
+}
+
+func (a *app) passwordChange(cmd *cobra.Command, p *protection, file string, again bool) error {
+	ctx := cmd.Context()
 	u, ring, key, err := a.unlocked()
 	if err != nil {
 		return err
 	}
-	if u.Vault.Fleet == "" {
-		return hint(errors.New("no vault is configured, so there is no password"), `the 64 digits keep the key: "coffer recovery sheet" prints them`)
+	v, err := a.vaultToUse(cmd, u, p)
+	if err != nil {
+		return err
 	}
-	c, err := a.openVault(u.Vault, u.StateDir)
+	c, err := a.openNewest(ctx, v, u.StateDir)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	a.say("This machine holds the backup key: the old password is not needed.")
-	personal := []string{u.Vault.Account, u.Host, os.Getenv("USER")}
+	personal := []string{v.Account, u.Host, os.Getenv("USER")}
 	keys := key.Keys(ring.Profile().Store)
 	password, r, err := a.entrust(ctx, c, key, newPassword{
 		file: file, again: again, personal: personal,
@@ -78,6 +107,9 @@ func (a *app) passwordChange(ctx context.Context, file string, again bool) error
 		return err
 	}
 	if err := keyring.RememberPassword(u.StateDir, keys, password); err != nil {
+		return err
+	}
+	if err := a.useVault(u, v); err != nil {
 		return err
 	}
 	m := keyring.Method{Kind: keyring.MethodPassword, Since: time.Now().UTC().Truncate(time.Second), Fleet: c.Manifest().Name}
@@ -92,6 +124,18 @@ func (a *app) passwordChange(ctx context.Context, file string, again bool) error
 		a.say("coffer: note: node %s of the vault takes no part; change again when it is up", id)
 	}
 	return nil
+}
+
+// useVault keeps the fleet file, and notes in the configuration a vault that is new there.
+func (a *app) useVault(u *config.User, v config.VaultClient) error {
+	if v.Fleet == u.Vault.Fleet {
+		return nil
+	}
+	added := u.Vault.Fleet == ""
+	if err := keepFleet(&v, u.StateDir); err != nil || !added {
+		return err
+	}
+	return config.Add(a.configFile, &config.User{Vault: v})
 }
 
 // updateProfile writes how the key is kept into the store and this machine's copy.

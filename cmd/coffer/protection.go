@@ -47,6 +47,11 @@ func (p *protection) flags(cmd *cobra.Command, digits string) {
 	f := cmd.Flags()
 	f.StringVar(&p.digitsFile, "digits-file", "", digits)
 	f.StringVar(&p.passwordFile, "password-file", "", "file with the password; - is standard input, none asks on the terminal")
+	p.vaultFlags(cmd)
+}
+
+func (p *protection) vaultFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&p.fleet, "vault-fleet", "", "the vault's fleet file, as its operator publishes it")
 	f.StringArrayVar(&p.roots, "vault-root", nil, "root key of the fleet to trust, 64 hex digits; several flags for several")
 	f.StringVar(&p.account, "account", "", "the name that the vault knows you by")
@@ -74,6 +79,8 @@ func (p *protection) vault(cmd *cobra.Command) (config.VaultClient, error) {
 type vaultClient interface {
 	keyring.Vault
 	Status(ctx context.Context) (vault.Status, error)
+	NewerManifest(ctx context.Context) ([]byte, error)
+	Disable(ctx context.Context, password ...string) error
 	Manifest() *vault.Manifest
 	Close()
 }
@@ -82,31 +89,6 @@ const (
 	maxFleetFile  = 1 << 20
 	maxSecretFile = 4096
 )
-
-// openVault makes a client; stateDir keeps what must outlive a crash, "" nothing.
-func (a *app) openVault(v config.VaultClient, stateDir string) (vaultClient, error) {
-	manifest, err := readFile(v.Fleet, maxFleetFile)
-	if err != nil {
-		return nil, fmt.Errorf("reading the vault's fleet file: %w", err)
-	}
-	roots, err := vault.ParseRoots(v.Roots, 0)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	var token string
-	if v.TokenFile != "" {
-		if token, err = readSecret(a.in, v.TokenFile); err != nil {
-			return nil, fmt.Errorf("reading the vault's account token: %w", err)
-		}
-	}
-	if stateDir != "" {
-		stateDir = filepath.Join(stateDir, "vault")
-		if err := durable.MkdirAll(stateDir, 0o700); err != nil {
-			return nil, fmt.Errorf("making the state folder: %w", err)
-		}
-	}
-	return a.system.vault(vault.ClientConfig{Manifest: manifest, Roots: roots, Account: v.Account, Token: token, StateDir: stateDir})
-}
 
 // readFile reads a file of at most limit bytes.
 func readFile(path string, limit int64) ([]byte, error) {

@@ -161,7 +161,7 @@ func (a *app) getKey(ctx context.Context, profile keyring.Profile, v config.Vaul
 
 // keyByPassword asks the vault, with the password of the file or from the terminal.
 func (a *app) keyByPassword(ctx context.Context, profile keyring.Profile, v config.VaultClient, stateDir string, p *protection) (seal.Key, error) {
-	c, err := a.openVault(v, stateDir)
+	c, err := a.openNewest(ctx, v, stateDir)
 	if err != nil {
 		return seal.Key{}, err
 	}

@@ -110,7 +110,7 @@ func upstreamName(u config.Upstream) string {
 // askVault spends no attempt. A vault that does not answer is part of the status.
 func (a *app) askVault(ctx context.Context, u *config.User) *vaultState {
 	s := &vaultState{Account: u.Vault.Account}
-	c, err := a.openVault(u.Vault, u.StateDir)
+	c, err := a.openNewest(ctx, u.Vault, u.StateDir)
 	if err != nil {
 		s.Error = err.Error()
 		return s
@@ -152,6 +152,9 @@ func (a *app) printStatus(s status) error {
 				line("", "node %s: %s", n.ID, n.Error)
 			}
 		}
+		if d := v.degraded(); len(d) > 0 {
+			line("", "degraded: %s; the password, entered by \"coffer recover\" or set anew by \"coffer password change\", makes it whole", takesNoPart(d))
+		}
 	}
 	if s.Gateway != "" {
 		line("s3", "http://%s", s.Gateway)
@@ -191,6 +194,24 @@ func (v *vaultState) describe() string {
 		return fmt.Sprintf("account %s: %d of %d attempts left; %d wrong guesses, the last %s", v.Account, v.Left, v.Budget, v.Failed, v.LastFailed.Local().Format(time.DateTime))
 	}
 	return fmt.Sprintf("account %s: %d of %d attempts left", v.Account, v.Left, v.Budget)
+}
+
+// degraded returns the nodes that take no part in the account's record, as those that
+// took the place of lost ones.
+func (v *vaultState) degraded() (ids []string) {
+	for _, n := range v.Nodes {
+		if v.Registered && !n.Holds {
+			ids = append(ids, n.ID)
+		}
+	}
+	return ids
+}
+
+func takesNoPart(ids []string) string {
+	if len(ids) == 1 {
+		return "node " + ids[0] + " takes no part in keeping the key"
+	}
+	return "nodes " + strings.Join(ids, ", ") + " take no part in keeping the key"
 }
 
 func describeDaemon(d *daemon.Status) string {

@@ -13,11 +13,12 @@ import (
 	"coffer/internal/durable"
 )
 
-// Add appends the sources, upstreams and gateway keys of u to a coffer.toml, and
+// Add appends the sources, upstreams and gateway keys of u to a coffer.toml, and its
+// vault where there is none, and
 // leaves all that is written there as it is, with its comments. A file that would
 // not be right then stays as it was; the error is that of LoadUser.
 func Add(file string, u *User) error {
-	part := User{Upstreams: u.Upstreams, Sources: u.Sources, Gateway: Gateway{Keys: u.Gateway.Keys}}
+	part := User{Upstreams: u.Upstreams, Sources: u.Sources, Gateway: Gateway{Keys: u.Gateway.Keys}, Vault: u.Vault}
 	var b bytes.Buffer
 	if err := toml.NewEncoder(&b).Encode(&part); err != nil {
 		return fmt.Errorf("editing %s: %w", file, err)
