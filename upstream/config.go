@@ -39,6 +39,7 @@ type Config struct {
 
 	Lock   Lock    // s3: what is kept, and for how long
 	Limits *Limits // s3: of bandwidth; nil: none
+	Tally  *Tally  // s3: counts requests; nil: does not
 
 	Timeout time.Duration // without progress, after which a call fails; 0 means 30 s
 	Retries int           // of what may be tried again; 0 means 5, -1 none

@@ -81,7 +81,7 @@ func newS3(c Config) (*S3, error) {
 	core, err := minio.NewCore(u.Host, &minio.Options{
 		Creds:        creds,
 		Secure:       u.Scheme == "https",
-		Transport:    &transport{base: base, timeout: timeout, metrics: meter, limits: c.Limits},
+		Transport:    &transport{base: base, timeout: timeout, metrics: meter, limits: c.Limits, tally: c.Tally},
 		Region:       c.Region,
 		BucketLookup: lookup,
 		MaxRetries:   1, // ours know what may be sent twice

@@ -28,6 +28,7 @@ type transport struct {
 	timeout time.Duration
 	metrics *metrics
 	limits  *Limits
+	tally   *Tally
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -40,8 +41,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	w := &watch{timeout: t.timeout * max(slowKinds[kind], 1), cancel: cancel}
 	w.arm()
 	req = req.Clone(ctx)
+	t.tally.request(kind)
 	if req.Body != nil && req.Body != http.NoBody {
-		req.Body = &requestBody{ReadCloser: req.Body, w: w, ctx: ctx, limits: t.limits, sent: t.metrics.sent}
+		req.Body = &requestBody{ReadCloser: req.Body, w: w, ctx: ctx, limits: t.limits, tally: t.tally, sent: t.metrics.sent}
 		if req.Header.Get("If-None-Match") != "" || req.Header.Get("If-Match") != "" {
 			// A store may refuse at once and close, and the body under way then
 			// resets the connection before the answer is read.
@@ -57,7 +59,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	t.metrics.requests.WithLabelValues(kind, strconv.Itoa(resp.StatusCode/100)+"xx").Inc()
-	resp.Body = &responseBody{ReadCloser: resp.Body, w: w, ctx: ctx, limits: t.limits, received: t.metrics.received}
+	resp.Body = &responseBody{ReadCloser: resp.Body, w: w, ctx: ctx, limits: t.limits, tally: t.tally, received: t.metrics.received}
 	return resp, nil
 }
 
@@ -114,6 +116,7 @@ type requestBody struct {
 	w      *watch
 	ctx    context.Context
 	limits *Limits
+	tally  *Tally
 	sent   prometheus.Counter
 }
 
@@ -124,6 +127,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		n, err = 0, late
 	}
 	b.sent.Add(float64(n))
+	b.tally.sent(n)
 	b.w.arm()
 	return n, err
 }
@@ -134,6 +138,7 @@ type responseBody struct {
 	w        *watch
 	ctx      context.Context
 	limits   *Limits
+	tally    *Tally
 	received prometheus.Counter
 }
 
@@ -142,6 +147,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(b.limits.piece(p, false))
 	b.w.disarm()
 	b.received.Add(float64(n))
+	b.tally.received(n)
 	if late := b.limits.wait(b.ctx, n, false); late != nil {
 		n, err = 0, late
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/backup"
+	"coffer/upstream"
 )
 
 func (a *app) findCommand() *cobra.Command {
@@ -130,20 +131,26 @@ func (a *app) diff(ctx context.Context, from, to, source string) error {
 
 func (a *app) statsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "stats", Short: "Say how much there is, and how much of it is stored", Args: atMost(0, "stats takes none"),
+		Use: "stats", Short: "Say how much there is, how much of it is stored, and what that costs", Args: atMost(0, "stats takes none"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.stats(cmd.Context()) },
 	}
 }
 
 func (a *app) stats(ctx context.Context) error {
-	_, repo, err := a.openRepo(ctx)
+	u, repo, err := a.openRepo(ctx)
 	if err != nil {
 		return err
 	}
-	s, err := repo.Stats(ctx)
-	if err != nil {
+	s := statistics{Requests: []upstream.Requests{}}
+	if s.Stats, err = repo.Stats(ctx); err != nil {
 		return fmt.Errorf("counting: %w", err)
 	}
+	requests, err := upstream.ReadTallies(tallies(u))
+	if err != nil {
+		return err
+	}
+	s.Requests = append(s.Requests, requests...)
+	s.Costs = estimate(u, s.Stats, requests, time.Now())
 	if a.json {
 		return a.printJSON(s)
 	}
@@ -151,7 +158,9 @@ func (a *app) stats(ctx context.Context) error {
 	if s.Stored > 0 && s.Logical > 0 {
 		ratio = fmt.Sprintf(", %.1f %% of all", 100*float64(s.Stored)/float64(s.Logical))
 	}
-	_, err = fmt.Fprintf(a.out, "%s with files of %s in all\n%s without what is there twice: %s\n%s stored%s: %s, %s\n",
-		count(s.Snapshots, "snapshot"), size(s.Logical), size(s.Plain), count(s.Chunks, "chunk"), size(s.Stored), ratio, count(s.Packs, "pack"), count(s.Indexes, "index object"))
-	return err
+	if _, err := fmt.Fprintf(a.out, "%s with files of %s in all\n%s without what is there twice: %s\n%s stored%s: %s, %s\n",
+		count(s.Snapshots, "snapshot"), size(s.Logical), size(s.Plain), count(s.Chunks, "chunk"), size(s.Stored), ratio, count(s.Packs, "pack"), count(s.Indexes, "index object")); err != nil {
+		return err
+	}
+	return a.printCosts(s)
 }

@@ -37,10 +37,14 @@ func (m *misses) add(mirror string, err error) {
 
 // openStore connects to the upstreams of the machine; several are one Mirror.
 func (a *app) openStore(ctx context.Context, u *config.User) (upstream.Bucket, error) {
-	if len(u.Upstreams) == 1 {
-		return openUpstream(ctx, u.Upstreams[0], limitsOf(u), false)
+	if len(u.Upstreams) > 1 {
+		return a.openMirror(u)
 	}
-	return a.openMirror(u)
+	c, err := shared(u, u.Upstreams[0], limitsOf(u))
+	if err != nil {
+		return nil, err
+	}
+	return openConfig(ctx, u.Upstreams[0], c)
 }
 
 func (a *app) openMirror(u *config.User) (*upstream.Mirror, error) {
@@ -53,7 +57,11 @@ func (a *app) openMirror(u *config.User) (*upstream.Mirror, error) {
 	}
 	limits := limitsOf(u)
 	for _, up := range u.Upstreams {
-		c.Names, c.Members = append(c.Names, up.Name), append(c.Members, upstream.FromConfig(up, limits))
+		member, err := shared(u, up, limits)
+		if err != nil {
+			return nil, err
+		}
+		c.Names, c.Members = append(c.Names, up.Name), append(c.Members, member)
 	}
 	return upstream.OpenMembers(c)
 }

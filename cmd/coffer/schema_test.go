@@ -33,7 +33,7 @@ var answers = map[string]any{
 	"import restic": backup.BringReport{}, "key show": keyShown{}, "ls": listed{}, "mount": mounted{}, "off": switchedOff{}, "password change": passwordChanged{}, "password verify": passwordVerified{},
 	"pause": daemon.Status{}, "prune": backup.PruneReport{}, "recover": recovered{}, "recovery sheet": sheetMade{}, "recovery verify": digitsVerified{},
 	"repair": backup.RepairReport{}, "restore": restored{}, "resume": daemon.Status{}, "s3 env": s3Access{}, "s3 key add": s3KeyAdded{},
-	"s3 key list": []s3Key{}, "setup": setUp{}, "snapshots": []*backup.Snapshot{}, "source list": []sourcePath{}, "stats": backup.Stats{},
+	"s3 key list": []s3Key{}, "setup": setUp{}, "snapshots": []*backup.Snapshot{}, "source list": []sourcePath{}, "stats": statistics{},
 	"status": status{}, "tag": []backup.Tagged{}, "target list": []target{}, "target test": []tested{}, "version": versionShown{}, "web": pageLink{},
 	"maintain": []daemon.TaskStatus{}, "notify": []daemon.Delivery{}, "config reload": daemon.Configured{},
 	"error": failure{},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 
 	"coffer/backup"
 	"coffer/internal/config"
@@ -25,6 +26,10 @@ func (a *app) load() (*config.User, error) {
 func openUpstream(ctx context.Context, u config.Upstream, limits *upstream.Limits, create bool) (upstream.Bucket, error) {
 	c := upstream.FromConfig(u, limits)
 	c.Create = create
+	return openConfig(ctx, u, c)
+}
+
+func openConfig(ctx context.Context, u config.Upstream, c upstream.Config) (upstream.Bucket, error) {
 	b, err := upstream.Open(ctx, c)
 	if err != nil {
 		err = fmt.Errorf("upstream %s: %w", u.Name, err)
@@ -38,6 +43,20 @@ func openUpstream(ctx context.Context, u config.Upstream, limits *upstream.Limit
 	}
 	return b, nil
 }
+
+// shared is the Config of one of the machine's upstreams. Its requests are counted
+// together with those of the daemon.
+func shared(u *config.User, up config.Upstream, limits *upstream.Limits) (upstream.Config, error) {
+	c := upstream.FromConfig(up, limits)
+	var err error
+	if up.Type == "s3" {
+		c.Tally, err = upstream.OpenTally(tallies(u), up.Name)
+	}
+	return c, err
+}
+
+// tallies is the folder that counts the requests to S3.
+func tallies(u *config.User) string { return filepath.Join(u.StateDir, "requests") }
 
 // limitsOf are those of the configuration, for all upstreams of this process.
 func limitsOf(u *config.User) *upstream.Limits {
