@@ -165,7 +165,10 @@ func copyTimes(dst, src string) error {
 	})
 }
 
-const childEnv = "COFFER_TEST_BACKUP_CHILD"
+const (
+	childEnv = "COFFER_TEST_BACKUP_CHILD"
+	pruneEnv = "COFFER_TEST_BACKUP_PRUNE" // the child prunes too
+)
 
 // TestMain is also the process that TestKilled kills: one backup, of the folders
 // named in the environment.
@@ -193,12 +196,16 @@ func child(store, cache, src, key, id string) error {
 	if err != nil {
 		return err
 	}
+	LimitMemory()
 	r, err := Open(context.Background(), Config{Bucket: b, Keys: k.Keys(sid), CacheDir: cache, Workers: 2})
 	if err != nil {
 		return err
 	}
 	_, rep, err := r.Backup(context.Background(), BackupOptions{Source: "src", Paths: []string{src}, Host: "host"})
 	fmt.Println(rep.Read)
+	if err == nil && os.Getenv(pruneEnv) != "" {
+		_, err = r.Prune(context.Background(), PruneOptions{})
+	}
 	return err
 }
 
