@@ -151,46 +151,46 @@ func (c *core) due() int64 {
 // attempt counts a guess. The same id with the same element is the same guess,
 // whenever it comes; with another element it is refused, for one count must not
 // buy two evaluations. It reads and writes the attempt's own row and leaves
-// the account's to the caller, who writes it if counted.
+// the account's to the caller, who writes it if one is counted.
 //
 // That the element is a point is no matter of the order: the leader asks before
 // it proposes, and every node before its ledger takes the attempt.
-func (c *core) attempt(kv KV, b *AttemptBody, cmd *Command) (o outcome, counted bool, err error) {
+func (c *core) attempt(kv KV, b *AttemptBody, cmd *Command) (o outcome, counted *attempt, err error) {
 	if c.Gone != 0 {
-		return outcome{Code: CodeDestroyed}, false, nil
+		return outcome{Code: CodeDestroyed}, nil, nil
 	}
 	key := attemptKey(b.UID, b.ID)
 	if v, ok := kv.Get(key); ok {
 		t, err := decodeAttempt(b.ID, v)
 		switch {
 		case err != nil:
-			return o, false, err
+			return o, nil, err
 		case t.Epoch != b.Epoch || t.Element != b.Element:
-			return outcome{Code: CodeConflict}, false, nil
+			return outcome{Code: CodeConflict}, nil, nil
 		}
-		return outcome{Code: CodeOK, Seq: t.Seq}, false, nil
+		return outcome{Code: CodeOK, Seq: t.Seq}, nil, nil
 	}
 	u := c.use(b.Epoch)
 	switch {
 	case !c.current.live:
-		return outcome{Code: CodeNone}, false, nil
+		return outcome{Code: CodeNone}, nil, nil
 	case u == nil:
-		return outcome{Code: CodeStale}, false, nil
+		return outcome{Code: CodeStale}, nil, nil
 	case c.left() == 0: // until the deadline, for a proof of the last one
-		return outcome{Code: CodeDestroyed}, false, nil
+		return outcome{Code: CodeDestroyed}, nil, nil
 	case u.used >= c.rules.Lifetime:
-		return outcome{Code: CodeWorn}, false, nil
+		return outcome{Code: CodeWorn}, nil, nil
 	}
 	if wait := c.Last + c.rules.delay(int(c.counted)).Milliseconds() - cmd.Time; wait > 0 && c.counted > 0 {
-		return outcome{Code: CodeWait, Retry: retrySeconds(wait)}, false, nil
+		return outcome{Code: CodeWait, Retry: retrySeconds(wait)}, nil, nil
 	}
 	c.Seq++
 	c.counted++
 	u.used++
 	c.Last = cmd.Time
-	t := attempt{Seq: c.Seq, ID: b.ID, Epoch: b.Epoch, Element: b.Element, At: cmd.Time, Token: cmd.Token}
+	t := &attempt{Seq: c.Seq, ID: b.ID, Epoch: b.Epoch, Element: b.Element, At: cmd.Time, Token: cmd.Token}
 	kv.Set(key, t.encode())
-	return outcome{Code: CodeOK, Seq: c.Seq}, true, nil
+	return outcome{Code: CodeOK, Seq: c.Seq}, t, nil
 }
 
 // encode returns an attempt's row; its id is in the key.

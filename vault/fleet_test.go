@@ -168,6 +168,7 @@ type testNode struct {
 	id      string
 	dir     string
 	index   *tracedIndex // of the ledger in dir
+	machine Machine
 	hsm     *softHSM
 	kv      *memKV
 	applied int
@@ -233,7 +234,7 @@ func (f *testFleet) roots() Roots {
 
 func (n *testNode) config() ServerConfig {
 	return ServerConfig{
-		NodeID: n.id, Dir: n.dir, Manifest: n.f.file, Roots: n.f.roots(), Log: n, HSM: n.hsm, Auth: n.f.auth, Index: n.index,
+		NodeID: n.id, Dir: n.dir, Manifest: n.f.file, Roots: n.f.roots(), Log: n, HSM: n.hsm, Auth: n.f.auth, Index: n.index, Machine: &n.machine,
 		Limits: Limits{Account: 1e6, Address: 1e6, Node: 1e6}, Transport: n.f.transport, Logger: n.log, State: n.chain,
 	}
 }
@@ -261,7 +262,7 @@ func (n *testNode) start() {
 	if err != nil {
 		n.f.tb.Fatal(err)
 	}
-	s.witness.every = n.f.every
+	s.witness.every, s.gather = n.f.every, 0
 	ctx, cancel := context.WithCancel(context.Background())
 	n.f.mu.Lock()
 	n.server, n.stop, n.stopped, n.down = s, cancel, make(chan error, 1), false
@@ -303,9 +304,8 @@ func (n *testNode) halt() {
 
 // catchUp applies what the order has. The caller holds mu.
 func (n *testNode) catchUp() (last []byte) {
-	m := new(Machine)
 	for ; n.applied < len(n.f.cmds); n.applied++ {
-		last = m.Apply(n.kv, uint64(n.applied+1), n.f.cmds[n.applied])
+		last = n.machine.Apply(n.kv, uint64(n.applied+1), n.f.cmds[n.applied])
 	}
 	if n.server != nil {
 		n.server.Applied(uint64(n.applied))

@@ -208,32 +208,46 @@ func (f *following) audit(what string) {
 }
 
 func (f *following) attempts(ctx context.Context) error {
-	sn := f.sn
-	for i := range sn.a.Attempts {
-		at := &sn.a.Attempts[i]
-		if at.Seq <= f.t.seq || f.t.maySpend(at) != CodeOK {
-			continue
-		}
-		err := f.c.Auth.Check(at.Token, sn.uid, time.UnixMilli(at.At))
-		if err != nil || ppss.CheckPoint(at.Element) != nil {
-			if err := f.unauthorised("attempt"); err != nil {
-				return err
-			}
-			continue
-		}
-		now := f.now()
-		err = f.append(ctx, &entry{
-			Kind: entrySpend, UID: sn.uid, Epoch: at.Epoch, Own: now, Feed: sn.feed,
-			Seq: at.Seq, ID: at.ID, Element: at.Element,
-			At: min(max(at.At, now-clockSlack.Milliseconds()), now),
-		})
-		if err != nil {
+	for i := range f.sn.a.Attempts {
+		if err := f.attempt(ctx, &f.sn.a.Attempts[i]); err != nil {
 			return err
 		}
-		f.metrics.spends.Inc()
-		f.audit("an attempt is counted")
 	}
 	return nil
+}
+
+func (f *following) attempt(ctx context.Context, at *attempt) error {
+	e, err := f.spend(at)
+	if err != nil || e == nil {
+		return err
+	}
+	if err := f.append(ctx, e); err != nil {
+		return err
+	}
+	f.spent()
+	return nil
+}
+
+// spend returns the entry for an attempt, nil if the ledger does not take it.
+func (f *following) spend(at *attempt) (*entry, error) {
+	if at.Seq <= f.t.seq || f.t.maySpend(at) != CodeOK {
+		return nil, nil
+	}
+	err := f.c.Auth.Check(at.Token, f.sn.uid, time.UnixMilli(at.At))
+	if err != nil || ppss.CheckPoint(at.Element) != nil {
+		return nil, f.unauthorised("attempt")
+	}
+	now := f.now()
+	return &entry{
+		Kind: entrySpend, UID: f.sn.uid, Epoch: at.Epoch, Own: now, Feed: f.sn.feed,
+		Seq: at.Seq, ID: at.ID, Element: at.Element,
+		At: min(max(at.At, now-clockSlack.Milliseconds()), now),
+	}, nil
+}
+
+func (f *following) spent() {
+	f.metrics.spends.Inc()
+	f.audit("an attempt is counted")
 }
 
 // unauthorised counts what the state shows and no client can have asked for.

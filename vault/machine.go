@@ -14,36 +14,51 @@ type Machine struct {
 	// nil the command is answered with [CodeHalted] and has no effect, which is
 	// for tests only: nodes of both versions would then differ for ever.
 	Halt func(err error)
+
+	noted func(change) // what was done, as it is done; see [ServerConfig.Machine]
+}
+
+func (m *Machine) note(n uint64, uid UID, at *attempt) {
+	if m.noted != nil && n != 0 {
+		m.noted(change{n, uid, at})
+	}
 }
 
 // Apply carries out one command. Every error is an answer, in which the proposer
 // finds a [Code]. Nothing depends on index: commands may share one.
 func (m *Machine) Apply(kv KV, index uint64, cmd []byte) []byte {
+	if c, b, ok := parseAttempt(cmd); ok {
+		o, err := m.applyAttempt(kv, b, c)
+		if err != nil {
+			o = outcome{Code: CodeHalted}
+		}
+		return o.encode()
+	}
 	c, err := parseCommand(cmd)
 	if errors.Is(err, ErrNewer) {
 		if m.Halt != nil {
 			m.Halt(err)
 		}
-		return encode(&outcome{Code: CodeHalted})
+		return (&outcome{Code: CodeHalted}).encode()
 	}
 	if err != nil {
-		return encode(&outcome{Code: CodeMalformed})
+		return (&outcome{Code: CodeMalformed}).encode()
 	}
 	body, uid, err := parseBody(c.Kind, c.Body)
 	if err != nil {
-		return encode(&outcome{Code: CodeMalformed})
+		return (&outcome{Code: CodeMalformed}).encode()
 	}
-	o, err := applyTo(kv, uid, c, body)
+	o, err := m.applyTo(kv, uid, c, body)
 	if err != nil { // damage of the store, which must not become an empty account
-		return encode(&outcome{Code: CodeHalted})
+		return (&outcome{Code: CodeHalted}).encode()
 	}
-	return encode(&o)
+	return o.encode()
 }
 
 // applyTo carries out a command on its account.
-func applyTo(kv KV, uid UID, c *Command, body any) (outcome, error) {
+func (m *Machine) applyTo(kv KV, uid UID, c *Command, body any) (outcome, error) {
 	if b, ok := body.(*AttemptBody); ok {
-		return applyAttempt(kv, b, c)
+		return m.applyAttempt(kv, b, c)
 	}
 	a, known, err := loadAccount(kv, uid)
 	if err != nil {
@@ -56,7 +71,7 @@ func applyTo(kv KV, uid UID, c *Command, body any) (outcome, error) {
 	o := a.order(c, body)
 	if o.Code == CodeOK || known {
 		// Also after a refusal: what was due by time is done now.
-		a.save(kv, uid)
+		m.note(a.save(kv, uid), uid, nil)
 	}
 	o.Left, o.Failed, o.Last = uint8(a.left()), uint8(min(a.used(), 255)), a.Last
 	return o, nil
@@ -64,7 +79,7 @@ func applyTo(kv KV, uid UID, c *Command, body any) (outcome, error) {
 
 // applyAttempt reads and writes two small rows, unless something is due: guesses are
 // what a vault is asked most.
-func applyAttempt(kv KV, b *AttemptBody, c *Command) (outcome, error) {
+func (m *Machine) applyAttempt(kv KV, b *AttemptBody, c *Command) (outcome, error) {
 	k, known, err := loadCore(kv, b.UID)
 	if err != nil {
 		return outcome{}, err
@@ -78,15 +93,15 @@ func applyAttempt(kv KV, b *AttemptBody, c *Command) (outcome, error) {
 			return outcome{}, err
 		}
 		a.advance(c.Time)
-		a.save(kv, b.UID)
+		m.note(a.save(kv, b.UID), b.UID, nil)
 		k = a.core
 	}
 	o, counted, err := k.attempt(kv, b, c)
 	if err != nil {
 		return outcome{}, err
 	}
-	if counted {
-		k.save(kv, b.UID)
+	if counted != nil {
+		m.note(k.save(kv, b.UID), b.UID, counted)
 	}
 	o.Left, o.Failed, o.Last = uint8(k.left()), k.counted, k.Last
 	return o, nil

@@ -211,6 +211,9 @@ func parseBody(kind Kind, data []byte) (body any, uid UID, err error) {
 		err = decode(data, b)
 		return b, b.UID, err
 	case KindAttempt:
+		if b, ok := parseAttemptBody(data); ok {
+			return b, b.UID, nil
+		}
 		b := new(AttemptBody)
 		err = decode(data, b)
 		return b, b.UID, err

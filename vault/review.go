@@ -80,7 +80,7 @@ func (f *follower) reviewSome(ctx context.Context) (again <-chan time.Time) {
 			if err != nil {
 				return false, err
 			}
-			if !c.settled(t, feed) {
+			if !c.settled(t, feed, 0) {
 				todo = append(todo, uid)
 			}
 			n, last = n+1, uid
@@ -105,16 +105,16 @@ func (f *follower) reviewSome(ctx context.Context) (again <-chan time.Time) {
 	return reviewed
 }
 
-// settled says that following the account would take nothing into the ledger and end
-// nothing, whatever the time.
-func (c *core) settled(t *tally, feed uint64) bool {
+// settled says that following the account would take so many attempts into the ledger
+// and nothing else, and end nothing, whatever the time.
+func (c *core) settled(t *tally, feed uint64, attempts int) bool {
 	live := func(u use) Epoch {
 		if u.live {
 			return u.epoch
 		}
 		return Epoch{}
 	}
-	return !c.lacks(t, feed) && c.Gone == 0 && c.Due == 0 && c.Seq == t.seq && c.Restored == t.restored &&
+	return !c.lacks(t, feed) && c.Gone == 0 && c.Due == 0 && c.Seq == t.seq+uint64(attempts) && c.Restored == t.restored &&
 		live(c.current) == t.current && t.current != Epoch{} && !c.former.live && t.former == Epoch{} &&
-		t.disabled == 0 && t.look == 0 && len(t.leaving) == 0 && len(t.epochs) == 1 && t.used() == int(c.counted)
+		t.disabled == 0 && t.look == 0 && len(t.leaving) == 0 && len(t.epochs) == 1 && t.used()+attempts == int(c.counted)
 }

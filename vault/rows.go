@@ -145,8 +145,9 @@ func (a *account) rows(uid UID) map[string][]byte {
 }
 
 // save writes the rows that are not as they were loaded, in the order of their
-// keys, and notes a change in the list of what is due and in the feed.
-func (a *account) save(kv KV, uid UID) {
+// keys, and notes a change in the list of what is due and in the feed. It returns the
+// change's number in the feed, 0 if there is none.
+func (a *account) save(kv KV, uid UID) (n uint64) {
 	rows, was := a.rows(uid), a.Due
 	a.Due = 0
 	if len(rows) != 0 {
@@ -167,18 +168,19 @@ func (a *account) save(kv KV, uid UID) {
 	}
 	if changed {
 		noteDue(kv, uid, was, a.Due)
-		noteChange(kv, uid)
+		n = noteChange(kv, uid)
 	}
 	a.stored = rows
+	return n
 }
 
-// save writes the row after an attempt.
-func (c *core) save(kv KV, uid UID) {
+// save writes the row after an attempt, and returns the change's number in the feed.
+func (c *core) save(kv KV, uid UID) uint64 {
 	was := c.Due
 	c.Due = c.due()
 	kv.Set(coreKey(uid), c.encode())
 	noteDue(kv, uid, was, c.Due)
-	noteChange(kv, uid)
+	return noteChange(kv, uid)
 }
 
 // noteDue moves the account in the list of what is due; 0 means nothing is.
@@ -195,11 +197,12 @@ func noteDue(kv KV, uid UID, was, due int64) {
 }
 
 // noteChange adds to the feed.
-func noteChange(kv KV, uid UID) {
+func noteChange(kv KV, uid UID) uint64 {
 	n := feedPosition(kv) + 1
 	at := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(uid)), n)
 	kv.Set(feedKey(n), append(at, uid[:]...))
 	kv.Set(feedHead, at)
+	return n
 }
 
 // feedPosition returns the number of the last change of any account.

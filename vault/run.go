@@ -13,6 +13,10 @@ const (
 	followTick = 5 * time.Second // how often Run looks at what is due by time
 	sweepBatch = 128             // accounts a leader proposes at once
 	followers  = 16              // accounts followed at once: their appends share a sync
+
+	// gatherTime is how long a change waits for others, to share that sync with. An account
+	// that somebody asks for is followed at once.
+	gatherTime = 20 * time.Millisecond
 )
 
 // Run follows the state until ctx ends: it takes attempts, proofs and
@@ -46,6 +50,12 @@ func (s *Server) followAll(ctx context.Context) error {
 		byTime = false
 		select {
 		case <-moved:
+			pause := time.NewTimer(s.gather)
+			select {
+			case <-pause.C:
+			case <-ctx.Done():
+			}
+			pause.Stop()
 		case <-again:
 		case <-tick.C:
 			byTime = true
@@ -59,9 +69,13 @@ func (s *Server) followAll(ctx context.Context) error {
 // reached before.
 func (f *follower) catchUp(ctx context.Context) {
 	for ctx.Err() == nil {
-		uids, now, lost := f.feed(f.at)
+		uids, changes, now, lost := f.feed(f.at)
 		if now < f.at && time.Since(f.started) < catchUp {
 			return // the log is still replayed
+		}
+		none := len(uids) == 0
+		if changes != nil {
+			uids = f.followGuesses(ctx, uids, changes)
 		}
 		var g errgroup.Group
 		g.SetLimit(followers)
@@ -73,7 +87,7 @@ func (f *follower) catchUp(ctx context.Context) {
 			return
 		}
 		f.reached(now, lost)
-		if len(uids) == 0 {
+		if none {
 			break
 		}
 	}
@@ -81,11 +95,16 @@ func (f *follower) catchUp(ctx context.Context) {
 }
 
 // feed returns the accounts that changed after position at, and the position up to
-// which that is so. lost says that the feed no longer reaches back so far.
-func (s *Server) feed(at uint64) (uids []UID, now uint64, lost bool) {
+// which that is so. lost says that the feed no longer reaches back so far. What
+// changed is there too if it is known without reading it.
+func (s *Server) feed(at uint64) (uids []UID, changes map[UID][]change, now uint64, lost bool) {
 	seen := make(map[UID]bool)
 	err := s.c.Log.View(func(kv KV) error {
 		now = feedPosition(kv)
+		var ok bool
+		if uids, changes, ok = s.recent.take(at, now); ok {
+			return nil
+		}
 		if lost = now < at || now-at > feedSize; lost {
 			return nil
 		}
@@ -99,9 +118,9 @@ func (s *Server) feed(at uint64) (uids []UID, now uint64, lost bool) {
 	})
 	if err != nil {
 		s.log.Warn("the state cannot be read", zap.Error(err))
-		return nil, at, false
+		return nil, nil, at, false
 	}
-	return uids, now, lost
+	return uids, changes, now, lost
 }
 
 func (s *Server) followOne(ctx context.Context, uid UID) {

@@ -27,6 +27,10 @@ type ServerConfig struct {
 	HSM      HSM    // required
 	Auth     Auth   // required; see [OpenAuth], [TokenAuth], [JWTAuth]
 
+	// Machine is the one that Log applies commands to; the server takes from it what
+	// it does, before Log runs. nil reads it from the state.
+	Machine *Machine
+
 	// Index is that of the ledger in Dir; the server closes it, also when it fails. nil keeps it in memory,
 	// and reads the whole ledger at each start: right for tests and a few accounts.
 	Index Index
@@ -57,12 +61,14 @@ type Server struct {
 	metrics *metrics
 	limits  *limiters
 	ledger  *ledger
+	recent  recent
 	keys    *keyFiles
 	witness *witness
 	started time.Time
+	gather  time.Duration // gatherTime; tests that look at once do not wait
 
-	following   sync.Mutex      // held by Follow
-	locks       [256]sync.Mutex // of accounts, by the first byte of the UID
+	following   sync.Mutex       // held by Follow
+	locks       [4096]sync.Mutex // of accounts, by the beginning of the UID
 	regressions atomic.Uint64
 	followed    atomic.Int64 // Unix ms when Run was last done with all that is applied
 
@@ -97,7 +103,7 @@ func NewServer(ctx context.Context, c ServerConfig) (_ *Server, err error) {
 	}
 	s := &Server{
 		c: c, fleet: m.Fleet, log: c.Logger, metrics: newMetrics(c.Metrics),
-		limits: newLimiters(c.Limits), started: time.Now(), wake: make(chan struct{}),
+		limits: newLimiters(c.Limits), started: time.Now(), gather: gatherTime, wake: make(chan struct{}),
 	}
 	s.force.Store(now)
 	if s.log == nil {
@@ -125,6 +131,9 @@ func NewServer(ctx context.Context, c ServerConfig) (_ *Server, err error) {
 	if err := s.shredLeft(ctx); err != nil {
 		return nil, errors.Join(err, s.ledger.close())
 	}
+	if c.Machine != nil {
+		c.Machine.noted = s.recent.add
+	}
 	return s, nil
 }
 
@@ -148,10 +157,12 @@ func (s *Server) now() int64 { return time.Now().UnixMilli() }
 
 // lock excludes others from the account's part of the ledger.
 func (s *Server) lock(uid UID) *sync.Mutex {
-	m := &s.locks[uid[0]]
+	m := &s.locks[s.lockPlace(uid)]
 	m.Lock()
 	return m
 }
+
+func (s *Server) lockPlace(uid UID) int { return (int(uid[0])<<8 | int(uid[1])) % len(s.locks) }
 
 // Applied tells the server that this node has applied the log up to index. It
 // does not block; raftstore's OnApply calls it.

@@ -94,7 +94,7 @@ func run(ctx context.Context, c *config.Vault) (err error) {
 	server, err = vault.NewServer(ctx, vault.ServerConfig{
 		NodeID: c.Name, Dir: vaultDir(c), Manifest: manifest, Roots: roots, State: applied(store),
 		Adopt: func(m *vault.Manifest) error { return adopt(c, m, store, server) },
-		Log:   replicated{store}, HSM: token, Auth: authority, Index: index,
+		Log:   replicated{store}, HSM: token, Auth: authority, Index: index, Machine: &order.Machine,
 		Logger: log.Named("vault"), Metrics: telemetry.Prefix(reg, "vault"),
 	})
 	if err != nil {

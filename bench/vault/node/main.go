@@ -86,7 +86,7 @@ func run(ctx context.Context, id, dir, fleet, root, control string, takes time.D
 	}
 	server, err = vault.NewServer(ctx, vault.ServerConfig{
 		NodeID: id, Dir: filepath.Join(dir, "vault"), Manifest: manifest, Roots: roots,
-		Log: replicated{store}, HSM: hsm, Auth: vault.OpenAuth{}, Index: index,
+		Log: replicated{store}, HSM: hsm, Auth: vault.OpenAuth{}, Index: index, Machine: &order.Machine,
 		Limits: vault.Limits{Account: 1e6, Address: 1e7, Node: 1e7},
 	})
 	if err != nil {
