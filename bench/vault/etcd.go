@@ -133,7 +133,7 @@ func (e *etcd) puts(ctx context.Context, clients int) (*load, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &load{clients: clients, do: func(ctx context.Context, i int) error {
+	return &load{clients: clients, servers: e.procs, do: func(ctx context.Context, i int) error {
 		_, err := conns[i/perConn].call(ctx, "KV/Put", message(nil).bytes(1, key(i)).bytes(2, value))
 		return err
 	}}, nil
@@ -146,7 +146,7 @@ func (e *etcd) swaps(ctx context.Context, clients int) (*load, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &load{clients: clients, do: func(ctx context.Context, i int) error {
+	return &load{clients: clients, servers: e.procs, do: func(ctx context.Context, i int) error {
 		c, k := conns[i/perConn], key(i)
 		got, err := c.call(ctx, "KV/Range", message(nil).bytes(1, k))
 		if err != nil {

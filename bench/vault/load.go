@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"coffer/bench"
 )
 
 // load is a closed loop: each client does one thing after the other.
@@ -14,15 +16,22 @@ type load struct {
 	// do does one thing; client tells them apart. It returns errEmpty when
 	// there is nothing left to do.
 	do func(ctx context.Context, client int) error
+	// check looks at what came back, when the clock has stopped; nil looks at nothing.
+	check func() error
+	// servers are the processes that do the work.
+	servers []*bench.Process
 
 	mu   sync.Mutex
 	took []time.Duration
+
+	cpuServers, cpuClients time.Duration // that the run took
 }
 
 var errEmpty = errors.New("nothing left")
 
 // run lets the clients work for so long. The first error of any ends it.
 func (l *load) run(ctx context.Context, each time.Duration) (done int, took time.Duration, err error) {
+	servers, own := cpuOf(l.servers), bench.OwnCPU()
 	stop := time.Now().Add(each)
 	began := time.Now()
 	var wg sync.WaitGroup
@@ -47,8 +56,21 @@ func (l *load) run(ctx context.Context, each time.Duration) (done int, took time
 	}
 	wg.Wait()
 	took = time.Since(began)
+	l.cpuServers, l.cpuClients = cpuOf(l.servers)-servers, bench.OwnCPU()-own
+	if err == nil && l.check != nil {
+		err = l.check()
+	}
 	slices.Sort(l.took)
 	return len(l.took), took, err
+}
+
+func cpuOf(procs []*bench.Process) (sum time.Duration) {
+	for _, p := range procs {
+		if d, err := p.CPU(); err == nil {
+			sum += d
+		}
+	}
+	return sum
 }
 
 func (l *load) quantile(q float64) time.Duration {

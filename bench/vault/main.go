@@ -27,6 +27,7 @@ func main() {
 	flag.IntVar(&b.reps, "reps", 3, "repetitions, of which the median counts")
 	flag.IntVar(&b.accounts, "accounts", 6000, "accounts to guess at; each gives 30 guesses")
 	flag.BoolVar(&b.hsmOnly, "hsm", false, "measure only nodes with SoftHSM")
+	flag.IntVar(&b.scale, "scale", 0, "measure only one node with so many accounts: ten million take half an hour and 25 GB")
 	tmp := flag.String("tmp", os.TempDir(), "folder for logs and states: on the disk that is to be measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -46,8 +47,10 @@ type benchmark struct {
 	reps     int
 	accounts int
 	hsmOnly  bool
+	scale    int
 	dir      string
 	perS     map[string][]float64 // by "what clients"
+	cpu      map[string][]float64 // likewise: microseconds of all servers for one
 }
 
 // clients are the numbers of them to measure with.
@@ -58,7 +61,11 @@ func (b *benchmark) run(ctx context.Context, tmp string) (ok bool, err error) {
 		return false, err
 	}
 	defer os.RemoveAll(b.dir)
-	b.perS = make(map[string][]float64)
+	if b.scale > 0 {
+		ratios, err := measureScale(ctx, b.scale, b.dir)
+		return err == nil && bench.Print(ratios), err
+	}
+	b.perS, b.cpu = make(map[string][]float64), make(map[string][]float64)
 	node := filepath.Join(b.dir, "node")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", node, "coffer/bench/vault/node").CombinedOutput(); err != nil {
 		return false, fmt.Errorf("building the node: %w\n%s", err, out)
@@ -129,7 +136,10 @@ func (b *benchmark) measureAll(ctx context.Context, g *guesses, e *etcd) error {
 				rate := float64(done) / took.Seconds()
 				key := fmt.Sprint(k.what, " ", n)
 				b.perS[key] = append(b.perS[key], rate)
-				fmt.Printf("%-5s %4d clients  %8.0f /s  p50 %v  p99 %v\n", k.what, n, rate, l.quantile(0.5), l.quantile(0.99))
+				servers, own := float64(l.cpuServers.Microseconds())/float64(done), float64(l.cpuClients.Microseconds())/float64(done)
+				b.cpu[key] = append(b.cpu[key], servers)
+				fmt.Printf("%-5s %4d clients  %8.0f /s  p50 %v  p99 %v  CPU of the servers %.0f us, of the clients %.0f us\n",
+					k.what, n, rate, l.quantile(0.5), l.quantile(0.99), servers, own)
 			}
 		}
 	}
@@ -137,9 +147,14 @@ func (b *benchmark) measureAll(ctx context.Context, g *guesses, e *etcd) error {
 }
 
 func (b *benchmark) report(inside float64, recover50 time.Duration, hsm bench.Ratio) bool {
-	median := func(what string, n int) float64 {
-		v := slices.Sorted(slices.Values(b.perS[fmt.Sprint(what, " ", n)]))
+	of := func(m map[string][]float64, what string, n int) float64 {
+		v := slices.Sorted(slices.Values(m[fmt.Sprint(what, " ", n)]))
 		return v[len(v)/2]
+	}
+	median := func(what string, n int) float64 { return of(b.perS, what, n) }
+	for _, n := range clients { // what a busy machine does not change
+		fmt.Printf("%4d clients: CPU of all servers for a guess %.0f us, for a put %.0f us, for a get and swap %.0f us\n",
+			n, of(b.cpu, "guess", n), of(b.cpu, "put", n), of(b.cpu, "cas", n))
 	}
 	var ratios []bench.Ratio
 	for _, n := range clients {
