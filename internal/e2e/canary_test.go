@@ -87,6 +87,8 @@ func canaryTour(t *testing.T, open func(testing.TB) (string, string, []string), 
 
 	link := m.must("coffer", "web", "--print")
 	_, login, _ := strings.Cut(strings.TrimSpace(link), "#")
+	passkey := []byte("canary: 32 bytes of a passkey ..")
+	visit(t, link, name, passkey)
 	m.say("coffer", "password", "verify", "--password-file", m.path("wrong"))
 	m.say("coffer", "password", "verify", "--password-file", m.path("password"))
 	m.say("coffer", "status")
@@ -136,6 +138,7 @@ func canaryTour(t *testing.T, open func(testing.TB) (string, string, []string), 
 		{what: "the account's token", needles: []string{strings.TrimSpace(string(token))[:40]}, files: []string{"/token"}, log: true},
 		{what: "the gateway's secret", needles: written([]byte(secret)), files: []string{state + "gateway-secret.key"}},
 		{what: "the page's login token", needles: []string{login}},
+		{what: "a passkey's secret", needles: written(passkey)},
 		{what: "a content", needles: []string{content, "the milk is in"}, files: []string{"/" + name + ".txt"}},
 		{what: "a name", needles: written([]byte(name))[:3], names: true},
 	}
