@@ -110,7 +110,7 @@ model: ## spin checks the guess budget in all states, and that each guard is nee
 chaos: SEED ?= 1
 chaos: DURATION ?= 10m
 chaos: NODES ?= 3
-chaos: ## a vault fleet under kill -9, pauses, partitions, full and restored disks (SEED=n DURATION=10m NODES=3)
+chaos: ## a vault fleet under kill -9, pauses, partitions, wrong clocks, full and restored disks (SEED=n DURATION=10m NODES=3)
 	@.ci/need softhsm2 iproute2
 	go test -count=1 -timeout 0 -v ./internal/chaos -args -seed=$(SEED) -duration=$(DURATION) -nodes=$(NODES)
 

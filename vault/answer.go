@@ -28,7 +28,7 @@ func (s *Server) answer(ctx context.Context, r *Request, by *inForce) *Answer {
 	if b, ok := body.(*HeadBody); ok {
 		return &Answer{Record: s.witness.of(b.Node)}
 	}
-	if err := s.c.Auth.Check(r.Token, uid, time.Now()); err != nil {
+	if err := s.c.Auth.Check(r.Token, uid, clock()); err != nil {
 		s.log.Info("a token was refused", zap.String("kind", kindNames[r.Kind]), zap.Error(err))
 		return &Answer{Code: CodeDenied}
 	}

@@ -153,7 +153,7 @@ func (s *Server) proveIdentity(ctx context.Context) error {
 }
 
 // now is this node's clock in Unix ms, as the ledger has it.
-func (s *Server) now() int64 { return time.Now().UnixMilli() }
+func (s *Server) now() int64 { return clock().UnixMilli() }
 
 // lock excludes others from the account's part of the ledger.
 func (s *Server) lock(uid UID) *sync.Mutex {

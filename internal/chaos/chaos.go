@@ -13,9 +13,8 @@
 // token and its own file system of limited size. Nothing of that is seen by the
 // machine around it: the whole run is in namespaces (see [Isolate]).
 //
-// Not here: skewed clocks. The programs read the time without libc or a system
-// call, and the wall clock has no namespace. The unit tests of vault, where time is
-// virtual, and of raftstore, with nodes of unequal patience, do that.
+// Clocks are wrong by what the program was built to read in a file: the wall clock has
+// no namespace, and the program reads it without libc or a system call.
 package chaos
 
 import (
@@ -27,7 +26,7 @@ import (
 
 // Config says what a run is like.
 type Config struct {
-	Binary   string // required: coffer-vault
+	Binary   string // required: coffer-vault, built with -ldflags "-X coffer/vault.skewEnv=COFFER_CHAOS_SKEW"
 	Dir      string // required: an empty folder for all that the run makes
 	Nodes    int    // required: 1, 3, 5 or 7
 	Seed     uint64 // of all choices; time is not among them

@@ -48,7 +48,7 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	file := filepath.Join(dir, "coffer-vault")
-	if out, err := exec.Command("go", "build", "-o", file, "coffer/cmd/coffer-vault").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags", "-X coffer/vault.skewEnv="+skewEnv, "-o", file, "coffer/cmd/coffer-vault").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building: %w\n%s", err, out)
 	}
 	return file, nil

@@ -31,7 +31,7 @@ type fault struct {
 
 // faults come round in this order first, then at random.
 var faults = []fault{
-	{"kill", (*nemesis).killOne}, {"pause", (*nemesis).pauseOne}, {"partition", (*nemesis).partition},
+	{"kill", (*nemesis).killOne}, {"pause", (*nemesis).pauseOne}, {"clock", (*nemesis).clock}, {"partition", (*nemesis).partition},
 	{"disk-full", (*nemesis).fillDisk}, {"rollback", (*nemesis).rollBack}, {"one-way", (*nemesis).oneWay},
 	{"kill-all", (*nemesis).killAll}, {"slow-link", (*nemesis).slowLink}, {"apart", (*nemesis).apart},
 	{"pause-most", (*nemesis).pauseMost}, {"kill-most", (*nemesis).killMost},
@@ -142,6 +142,23 @@ func (n *nemesis) slowLink(ctx context.Context) error {
 	err := tool("tc", "qdisc", "add", "dev", v.link, "root", "tbf", "rate", "100kbit", "burst", "3kb", "latency", "800ms")
 	n.calm(ctx, 4500)
 	return errors.Join(err, tool("tc", "qdisc", "del", "dev", v.link, "root"))
+}
+
+// clock sets clocks wrong, by ten minutes at most each, and right again: by less than
+// what a leader is believed, and by far more than the deadline of a last attempt.
+func (n *nemesis) clock(ctx context.Context) error {
+	var err error
+	for _, v := range n.some(1 + n.rng.IntN(len(n.fleet.nodes))) {
+		wrong := time.Duration(n.rng.IntN(1200)-600) * time.Second
+		err = errors.Join(err, os.WriteFile(v.skew(), []byte(wrong.String()), 0o600))
+	}
+	n.calm(ctx, 6000)
+	for _, v := range n.fleet.nodes {
+		if e := os.Remove(v.skew()); e != nil && !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
 }
 
 // fillDisk leaves a node no room, then gives it back. The node may have ended:

@@ -88,6 +88,7 @@ func (n *node) start() error {
 	defer out.Close()
 	cmd := exec.Command("nsenter", "-t", strconv.Itoa(n.holder.Process.Pid), "-n", n.binary, "serve", "--config", n.config)
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Env = append(os.Environ(), skewEnv+"="+n.skew())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", n.id, err)
@@ -166,6 +167,12 @@ func (n *node) logSize() int64 {
 	}
 	return info.Size()
 }
+
+// skewEnv is the variable that the program was built to look at.
+const skewEnv = "COFFER_CHAOS_SKEW"
+
+// skew is the file that says how wrong the node's clock is.
+func (n *node) skew() string { return n.config + ".skew" }
 
 // home is the folder that the node itself knows.
 func (n *node) home() string { return filepath.Join(n.dir, n.id) }
