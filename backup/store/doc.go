@@ -137,6 +137,8 @@ func Damaged(name string, err error) error {
 		return fmt.Errorf("reading %s: %w: %w", name, ErrVersion, err)
 	case errors.Is(err, upstream.ErrNotExist):
 		return fmt.Errorf("reading %s: %w: %w", name, ErrNotExist, err)
+	case errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, upstream.ErrUnavailable): // shorter than it says
+		return fmt.Errorf("reading %s: %w: %w", name, ErrCorrupt, err)
 	default:
 		return fmt.Errorf("reading %s: %w", name, err)
 	}
