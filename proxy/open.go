@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"time"
@@ -100,7 +101,7 @@ func (p *Proxy) rebuild(ctx context.Context, ix *index) (int, error) {
 			return nil
 		}
 		g.Go(func() error {
-			err := p.restoreRow(ctx, ix, info.Name, u)
+			err := p.restoreRow(ctx, ix, info, u)
 			if errors.Is(err, seal.ErrCorrupt) || errors.Is(err, seal.ErrKey) || errors.Is(err, upstream.ErrNotExist) {
 				p.metrics.corrupt.Inc()
 				p.log.Warn("an object upstream does not open and is left out of the index", zap.String("name", info.Name), zap.Error(err))
@@ -126,12 +127,12 @@ func (p *Proxy) rebuild(ctx context.Context, ix *index) (int, error) {
 
 // restoreRow adds the row of one upstream object. Rows are not synced one by one:
 // the index counts only once it is built.
-func (p *Proxy) restoreRow(ctx context.Context, ix *index, name string, u upstreamName) error {
+func (p *Proxy) restoreRow(ctx context.Context, ix *index, listed upstream.Info, u upstreamName) error {
 	if u.isRow {
-		return p.restoreBucket(ctx, ix, name, u.bucket)
+		return p.restoreBucket(ctx, ix, listed.Name, u.bucket)
 	}
-	at := place{u.bucket, u.key, u.version, name}
-	info, err := p.bucket.Head(ctx, name)
+	at := place{u.bucket, u.key, u.version, listed.Name}
+	info, src, err := p.lookAt(ctx, listed)
 	if err != nil {
 		return err
 	}
@@ -144,7 +145,7 @@ func (p *Proxy) restoreRow(ctx context.Context, ix *index, name string, u upstre
 	if err != nil {
 		return err
 	}
-	r, parts, err := p.inspectWith(ctx, ix, at, info, e)
+	r, parts, err := inspectWith(ctx, ix, at, info, src, e)
 	if err != nil {
 		return err
 	}
@@ -152,6 +153,30 @@ func (p *Proxy) restoreRow(ctx context.Context, ix *index, name string, u upstre
 	c := ix.change()
 	c.put(at.bucket, at.key, r, parts)
 	return c.finish(pebble.NoSync)
+}
+
+// lookAt describes an object that was listed and gives its bytes. A small one is
+// fetched at once: a rebuild of a million of them is a million requests, not two.
+func (p *Proxy) lookAt(ctx context.Context, listed upstream.Info) (upstream.Info, seal.Source, error) {
+	if listed.Size > smallSealed {
+		info, err := p.bucket.Head(ctx, listed.Name)
+		return info, p.unchanged(listed.Name, info), err
+	}
+	body, info, err := p.bucket.Get(ctx, listed.Name, 0, smallSealed)
+	if err != nil {
+		return info, nil, err
+	}
+	defer body.Close()
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return info, nil, err
+	}
+	if info.Size != int64(len(data)) { // it has grown since the list
+		return info, p.unchanged(listed.Name, info), nil
+	}
+	return info, func(_ context.Context, off, n int64) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(data[off : off+n])), nil
+	}, nil
 }
 
 func (p *Proxy) restoreBucket(ctx context.Context, ix *index, name, bucket string) error {

@@ -154,17 +154,21 @@ func (p *Proxy) inspect(ctx context.Context, ix *index, at place) (*row, []seal.
 	if err != nil {
 		return nil, nil, err
 	}
-	return p.inspectWith(ctx, ix, at, info, e)
+	return inspectWith(ctx, ix, at, info, p.unchanged(at.name, info), e)
 }
 
-func (p *Proxy) inspectWith(ctx context.Context, ix *index, at place, info upstream.Info, e seal.Envelope) (*row, []seal.Part, error) {
-	src := func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-		body, again, err := p.bucket.Get(ctx, at.name, off, n)
+// unchanged fetches bytes of an upstream object as long as it is that of info.
+func (p *Proxy) unchanged(name string, info upstream.Info) seal.Source {
+	return func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+		body, again, err := p.bucket.Get(ctx, name, off, n)
 		if err == nil && again.ETag != info.ETag {
 			return nil, errors.Join(fmt.Errorf("the object changed while it was read: %w", upstream.ErrUnavailable), body.Close())
 		}
 		return body, err
 	}
+}
+
+func inspectWith(ctx context.Context, ix *index, at place, info upstream.Info, src seal.Source, e seal.Envelope) (*row, []seal.Part, error) {
 	object, err := openWith(ctx, src, info.Size, ix.keys, e.Header)
 	if err != nil {
 		return nil, nil, err
