@@ -75,19 +75,19 @@ func (kv *changingKV) Set(key, value []byte) { kv.batchKV.Set(key, value); kv.wr
 func (kv *changingKV) Delete(key []byte)     { kv.batchKV.Delete(key); kv.write(changeBytes) }
 
 func (kv *changingKV) write(above int) {
-	if kv.batch.Len() > above {
-		kv.note(kv.batch.Commit(pebble.NoSync))
-		kv.note(kv.batch.Close())
-		kv.batch = kv.db.NewIndexedBatch()
+	if kv.writes.batch.Len() > above {
+		kv.note(kv.writes.commit())
+		kv.note(kv.writes.close())
+		kv.writes = newPending(kv.db)
 	}
 }
 
 // changeAll lets fn change the machine's keys, and adds what it does to h.
 func changeAll(db *pebble.DB, h hash.Hash, fn func(KV) error) error {
-	kv := &changingKV{batchKV{batch: db.NewIndexedBatch(), sum: h}, db}
+	kv := &changingKV{batchKV{writes: newPending(db), sum: h}, db}
 	err := fn(kv)
 	kv.write(0)
-	return errors.Join(err, kv.err, kv.batch.Close())
+	return errors.Join(err, kv.err, kv.writes.close())
 }
 
 // begunAgain makes a restored state that of a new group. It is synced.

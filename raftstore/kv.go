@@ -65,9 +65,9 @@ func scan(r pebble.Reader, prefix []byte, fn func(key, value []byte) bool) error
 // replicas compare. err keeps the first failed read: the machine cannot be
 // told, so what it went on to do is thrown away with the batch.
 type batchKV struct {
-	batch *pebble.Batch
-	sum   hash.Hash
-	err   error
+	writes *pending
+	sum    hash.Hash
+	err    error
 }
 
 func (kv *batchKV) note(err error) {
@@ -77,23 +77,23 @@ func (kv *batchKV) note(err error) {
 }
 
 func (kv *batchKV) Get(key []byte) ([]byte, bool) {
-	v, ok, err := get(kv.batch, machineKey(key))
+	v, ok, err := kv.writes.get(machineKey(key))
 	kv.note(err)
 	return v, ok
 }
 
 func (kv *batchKV) Scan(prefix []byte, fn func(key, value []byte) bool) {
-	kv.note(scan(kv.batch, machineKey(prefix), fn))
+	kv.note(kv.writes.scan(machineKey(prefix), fn))
 }
 
 func (kv *batchKV) Set(key, value []byte) {
 	hashParts(kv.sum, []byte{'s'}, key, value)
-	kv.note(kv.batch.Set(machineKey(key), value, nil))
+	kv.note(kv.writes.set(machineKey(key), value))
 }
 
 func (kv *batchKV) Delete(key []byte) {
 	hashParts(kv.sum, []byte{'d'}, key)
-	kv.note(kv.batch.Delete(machineKey(key), nil))
+	kv.note(kv.writes.delete(machineKey(key)))
 }
 
 // hashParts adds byte strings so that no two lists of them look alike.

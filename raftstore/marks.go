@@ -149,7 +149,7 @@ func (w *applying) mark(l *raft.Log) error {
 			continue
 		}
 		now[id] = said
-		if err := w.batch.Set(append(keyMarks[:2:2], id...), said.append(nil), nil); err != nil {
+		if err := w.writes.set(append(keyMarks[:2:2], id...), said.append(nil)); err != nil {
 			return err
 		}
 	}

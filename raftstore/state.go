@@ -243,9 +243,9 @@ func (s *state) stop(err error) {
 }
 
 func (s *state) apply(logs []*raft.Log, answers []any) error {
-	batch := s.db.NewIndexedBatch()
-	defer batch.Close()
-	w := &applying{state: s, batch: batch, pos: s.pos, seen: s.seen, marks: s.marks, marked: s.marked}
+	writes := newPending(s.db)
+	defer writes.close()
+	w := &applying{state: s, writes: writes, pos: s.pos, seen: s.seen, marks: s.marks, marked: s.marked}
 	for i, l := range logs {
 		if l.Index <= w.seen {
 			continue // the state was ahead of raft's snapshot: a restart replays nothing
@@ -259,10 +259,10 @@ func (s *state) apply(logs []*raft.Log, answers []any) error {
 	if w.pos.Index == s.pos.Index {
 		return nil
 	}
-	if err := batch.Set(keyPosition, w.pos.encode(), nil); err != nil {
+	if err := writes.set(keyPosition, w.pos.encode()); err != nil {
 		return err
 	}
-	if err := s.watch.guarded(func() error { return batch.Commit(pebble.NoSync) }); err != nil {
+	if err := s.watch.guarded(writes.commit); err != nil {
 		return fmt.Errorf("committing: %w", err)
 	}
 	s.posMu.Lock()
@@ -280,7 +280,7 @@ func (s *state) apply(logs []*raft.Log, answers []any) error {
 // applying is a batch of entries under way.
 type applying struct {
 	state   *state
-	batch   *pebble.Batch
+	writes  *pending
 	pos     position
 	seen    uint64
 	retired []string
@@ -294,7 +294,7 @@ func (w *applying) one(l *raft.Log) (any, error) {
 	}
 	sum := sha256.New()
 	hashParts(sum, w.pos.Chain[:], binary.BigEndian.AppendUint64(nil, l.Index), binary.BigEndian.AppendUint64(nil, l.Term), []byte{byte(l.Type)}, l.Data)
-	kv := &batchKV{batch: w.batch, sum: sum}
+	kv := &batchKV{writes: w.writes, sum: sum}
 	answer, err := w.carryOut(kv, l)
 	if err == nil {
 		err = kv.err
@@ -353,7 +353,7 @@ func (w *applying) configure(l *raft.Log) error {
 	for _, s := range raft.DecodeConfiguration(l.Data).Servers {
 		now[string(s.ID)] = true
 	}
-	before, _, err := get(w.batch, keyServers)
+	before, _, err := w.writes.get(keyServers)
 	if err != nil {
 		return err
 	}
@@ -363,17 +363,17 @@ func (w *applying) configure(l *raft.Log) error {
 				continue
 			}
 			w.retired = append(w.retired, string(s.ID))
-			if err := w.batch.Set(append(keyRetired[:2:2], s.ID...), nil, nil); err != nil {
+			if err := w.writes.set(append(keyRetired[:2:2], s.ID...), nil); err != nil {
 				return err
 			}
 			w.marks = maps.Clone(w.marks)
 			delete(w.marks, string(s.ID))
-			if err := w.batch.Delete(append(keyMarks[:2:2], s.ID...), nil); err != nil {
+			if err := w.writes.delete(append(keyMarks[:2:2], s.ID...)); err != nil {
 				return err
 			}
 		}
 	}
-	return w.batch.Set(keyServers, l.Data, nil)
+	return w.writes.set(keyServers, l.Data)
 }
 
 // close closes the database after the last view.
