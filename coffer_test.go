@@ -48,7 +48,7 @@ var mayImport = map[string][]string{
 	"daemon/power":     {},
 	"daemon/upkeep":    {"backup", "daemon"},
 	"daemon/web":       {"backup", "daemon"},
-	"cmd/coffer":       {".", "backup", "daemon", "keyring", "seal", "upstream", "vault"},
+	"cmd/coffer":       {".", "backup", "daemon", "keyring", "proxy", "seal", "upstream", "vault"},
 	"cmd/cofferd":      {".", "backup", "daemon", "daemon/notify", "daemon/power", "daemon/upkeep", "daemon/web", "keyring", "proxy", "seal", "upstream", "vault"},
 	"cmd/coffer-vault": {".", "hsm", "raftstore", "vault"},
 }

@@ -94,7 +94,8 @@ func ProtectAgain(ctx context.Context, v Vault, password string, key seal.Key, p
 
 // Recover gets the key of the store of p back from the vault. It costs an attempt,
 // which the right password gives back. The errors are those of
-// [vault.Client.Recover]; a key of another store is [seal.ErrKey].
+// [vault.Client.Recover]; a key that is not the store's is returned beside
+// [seal.ErrKey]: a rekey may have put the next one there (see [LoadLink]).
 func Recover(ctx context.Context, v Vault, p Profile, password string) (seal.Key, error) {
 	raw, err := v.Recover(ctx, password)
 	if err != nil {
@@ -105,7 +106,7 @@ func Recover(ctx context.Context, v Vault, p Profile, password string) (seal.Key
 		return seal.Key{}, err
 	}
 	if err := p.Verify(key.Keys(p.Store)); err != nil {
-		return seal.Key{}, fmt.Errorf("the vault's key: %w", err)
+		return key, fmt.Errorf("the vault's key: %w", err)
 	}
 	return key, nil
 }

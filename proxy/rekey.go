@@ -14,8 +14,8 @@ import (
 	"coffer/upstream"
 )
 
-// RekeyReport says what a rekey of the gateway's objects did.
-type RekeyReport struct {
+// RewrapReport says what a rekey of the gateway's objects did.
+type RewrapReport struct {
 	Objects int      `json:"objects"` // whose data keys were sealed anew
 	Present int      `json:"present"` // under the new key already
 	Foreign []string `json:"foreign"` // upstream names that neither key opens: left as they are
@@ -27,7 +27,7 @@ type RekeyReport struct {
 // objects still opens those bytes. An object under the new key stays, so a run that
 // was interrupted goes on. No gateway may run meanwhile, and its index must be
 // removed afterwards. names is as in [Config].
-func Rekey(ctx context.Context, b Bucket, names string, from, to *seal.Keys) (RekeyReport, error) {
+func Rekey(ctx context.Context, b Bucket, names string, from, to *seal.Keys) (RewrapReport, error) {
 	k := &rekeyer{p: &Proxy{bucket: b, clear: names == "clear"}, from: from, to: to}
 	var list []upstream.Info
 	if err := b.List(ctx, upstreamPrefix, "", func(i upstream.Info) error { list = append(list, i); return nil }); err != nil {
@@ -64,7 +64,7 @@ type rekeyer struct {
 	p        *Proxy
 	from, to *seal.Keys
 	mu       sync.Mutex
-	rep      RekeyReport
+	rep      RewrapReport
 }
 
 // object seals the key of one upstream object anew; false if that was done before.

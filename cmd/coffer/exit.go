@@ -93,7 +93,7 @@ var statuses = []struct {
 	{keyring.ErrNoStore, exitNoStore, `"coffer setup" begins, "coffer recover" goes on with what an earlier machine stored`},
 	{keyring.ErrProfile, exitCorrupt, "somebody changed coffer.json in the store: do not trust that store before you know who"},
 	{keyring.ErrVersion, exitFailed, "use a newer coffer"},
-	{seal.ErrKey, exitWrongKey, "the key belongs to another store: compare --upstream and the digits"},
+	{seal.ErrKey, exitWrongKey, "the key is not that of the store: compare --upstream and the digits; if the store got a new key, \"coffer recover\" takes it, and \"coffer rekey\" goes on with one that was interrupted"},
 	{seal.ErrVersion, exitFailed, "use a newer coffer"},
 	{seal.ErrCorrupt, exitCorrupt, "the storage lost or changed bytes"},
 	{backup.ErrCorrupt, exitCorrupt, "the storage lost or changed bytes"},

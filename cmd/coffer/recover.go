@@ -13,6 +13,7 @@ import (
 	"coffer/internal/config"
 	"coffer/keyring"
 	"coffer/seal"
+	"coffer/upstream"
 	"coffer/vault"
 )
 
@@ -61,6 +62,9 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) e
 		stateDir = u.StateDir
 	}
 	key, err := a.getKey(ctx, profile, u.Vault, stateDir, p)
+	if errors.Is(err, seal.ErrKey) {
+		key, err = a.beforeRekey(ctx, b, profile, key, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -81,6 +85,17 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) e
 	}
 	a.say("The key is back in %s.", u.StateDir)
 	return nil
+}
+
+// beforeRekey is the key of the store, if key is the one that a rekey was about to
+// give it when it was interrupted for good; else wrong is the error.
+func (a *app) beforeRekey(ctx context.Context, b upstream.Bucket, profile keyring.Profile, key seal.Key, wrong error) (seal.Key, error) {
+	before, err := keyring.LoadLink(ctx, profileBucket{b}, key.Keys(profile.Store))
+	if err != nil || profile.Verify(before.Keys(profile.Store)) != nil {
+		return key, wrong
+	}
+	a.say("A rekey was interrupted before the store had its new key: the old one is back. \"coffer rekey\" begins again.")
+	return before, nil
 }
 
 // unlockDaemon hands the key to the daemon, if one runs.

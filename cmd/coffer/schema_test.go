@@ -32,7 +32,7 @@ var answers = map[string]any{
 	"copy": copied{}, "diff": backup.Change{}, "doctor": []finding{}, "find": found{}, "forget": backup.ForgetReport{},
 	"import restic": backup.BringReport{}, "key show": keyShown{}, "ls": listed{}, "mount": mounted{}, "off": switchedOff{}, "password change": passwordChanged{}, "password verify": passwordVerified{},
 	"pause": daemon.Status{}, "prune": backup.PruneReport{}, "recover": recovered{}, "recovery sheet": sheetMade{}, "recovery verify": digitsVerified{},
-	"repair": backup.RepairReport{}, "restore": restored{}, "resume": daemon.Status{}, "s3 env": s3Access{}, "s3 key add": s3KeyAdded{},
+	"rekey": rekeyed{}, "repair": backup.RepairReport{}, "restore": restored{}, "resume": daemon.Status{}, "s3 env": s3Access{}, "s3 key add": s3KeyAdded{},
 	"s3 key list": []s3Key{}, "setup": setUp{}, "snapshots": []*backup.Snapshot{}, "source list": []sourcePath{}, "stats": statistics{},
 	"status": status{}, "tag": []backup.Tagged{}, "target list": []target{}, "target test": []tested{}, "version": versionShown{}, "web": pageLink{},
 	"maintain": []daemon.TaskStatus{}, "notify": []daemon.Delivery{}, "config reload": daemon.Configured{},
@@ -77,7 +77,7 @@ func TestSchemas(t *testing.T) {
 	t.Chdir("../..")
 	const dir = "docs/json"
 	var comments infer.Reflector
-	for _, pkg := range []string{"cmd/coffer", "backup", "daemon", "keyring", "internal/config"} {
+	for _, pkg := range []string{"cmd/coffer", "backup", "daemon", "keyring", "proxy", "internal/config"} {
 		if err := comments.AddGoComments("coffer", pkg); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,65 @@
+package keyring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing"
+	"time"
+
+	"coffer/seal"
+)
+
+// one is a store with one object.
+type one struct {
+	Bucket
+	name string
+	data []byte
+}
+
+func (o one) Load(_ context.Context, name string, limit int64) ([]byte, error) {
+	if name != o.name || int64(len(o.data)) > limit {
+		return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
+	return o.data, nil
+}
+
+// The key that comes next is made once, and leads to the one before; nobody else's does.
+func TestRekey(t *testing.T) {
+	dir, old := t.TempDir(), seal.NewKey()
+	if _, err := NextKey(dir, false); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a next key before there is one: %v", err)
+	}
+	next, err := NextKey(dir, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := NextKey(dir, true); err != nil || !again.Equal(next) || next.Equal(old) {
+		t.Errorf("another next key: %v", err)
+	}
+	p := NewProfile(old, "host", time.Unix(1_800_000_000, 0), Method{Kind: MethodDigits, Since: time.Unix(1_800_000_000, 0)})
+	q, err := p.Rekeyed(old.Keys(p.Store), next, Method{Kind: MethodPassword, Since: time.Unix(1_800_000_000, 0), Fleet: "home"})
+	if err != nil || q.Store != p.Store || q.Verify(next.Keys(p.Store)) != nil || !errors.Is(q.Verify(old.Keys(p.Store)), seal.ErrKey) || len(q.Methods) != 1 {
+		t.Errorf("%+v, %v", q, err)
+	}
+	if _, err := p.Rekeyed(next.Keys(p.Store), next); !errors.Is(err, seal.ErrKey) {
+		t.Errorf("rekeyed by a key that is not the store's: %v", err)
+	}
+	store := one{name: LinkName, data: Link(next.Keys(p.Store), old)}
+	if got, err := LoadLink(t.Context(), store, next.Keys(p.Store)); err != nil || !got.Equal(old) {
+		t.Errorf("the link leads elsewhere: %v", err)
+	}
+	if _, err := LoadLink(t.Context(), store, old.Keys(p.Store)); !errors.Is(err, seal.ErrKey) {
+		t.Errorf("the old key opens the link: %v", err)
+	}
+	if _, err := LoadLink(t.Context(), one{}, old.Keys(p.Store)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no link: %v", err)
+	}
+	if err := errors.Join(ForgetNext(dir), ForgetNext(dir)); err != nil {
+		t.Error(err)
+	}
+	if _, err := NextKey(dir, false); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a next key after it was forgotten: %v", err)
+	}
+}
