@@ -134,8 +134,8 @@ chaos-hsm: ## kill -9 while SoftHSM logs in, evaluates, stores the anchor, is pr
 	COFFER_HSM_KILLS=$(KILLS) go test -count=1 -timeout 0 -v -run Killed ./hsm
 
 .PHONY: bench-vault
-bench-vault: ## guesses a second against etcd's puts and compare-and-swaps (ARGS="-each 1s -reps 1" for a short look)
-	@.ci/need etcd-server
+bench-vault: ## guesses a second against etcd's puts and compare-and-swaps, and with SoftHSM (ARGS="-each 1s -reps 1" for a short look)
+	@.ci/need etcd-server softhsm2
 	go run ./bench/vault $(ARGS)
 
 .PHONY: help

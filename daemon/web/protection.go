@@ -62,7 +62,7 @@ func (w *Web) vaultState(ctx context.Context, now time.Time, wait time.Duration)
 		case n.Err != nil:
 			nv.State, nv.Tone = printable(n.Err.Error()), toneBad
 		case !n.Holds && v.Registered:
-			nv.State, nv.Tone = "has no part of your key; enter the password once to give it one", toneWarn
+			nv.State, nv.Tone = "has no part of your key; \"coffer password change\" gives it one", toneWarn
 		}
 		if n.Err == nil {
 			answer++
@@ -92,7 +92,7 @@ func (view *vaultView) account(v Vault, now time.Time) {
 	}
 	if !v.DisableAt.IsZero() {
 		view.Tone = toneBad
-		view.Notes = append(view.Notes, "Somebody asked to end this account without its password; it ends "+moment(v.DisableAt, now, "").Text+". \"coffer password change\" stops that.")
+		view.Notes = append(view.Notes, "Somebody asked to end this account without its password; it ends "+moment(v.DisableAt, now, "").Text+". Your password stops that: \"coffer recover\".")
 	}
 }
 
