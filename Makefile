@@ -84,6 +84,7 @@ bench-backup: build tools ## coffer against restic over the same MinIO (ARGS="-s
 
 .PHONY: bench-gateway
 bench-gateway: build tools $(TOOLS)/rclone ## the gateway against rclone serve s3 over crypt, both over MinIO
+	go test ./proxy -run '^$$' -bench MillionKeys -benchtime 1x | grep -E '^ratio|^---|^ok|FAIL'
 	go run ./bench/gateway $(ARGS)
 
 .PHONY: bench-daemon
@@ -119,6 +120,7 @@ chaos-backup: SEED ?= 1
 chaos-backup: KILLS ?= 200
 chaos-backup: DURATION ?= 10m
 chaos-backup: tools ## backup, prune, forget and copy under kill -9; two writers and a pruner (SEED=n KILLS=200 DURATION=10m)
+	go test -count=1 -timeout 0 -v -run TestUnreliableUpstream ./backup -args -rounds=400 -rounds-seed=$(SEED)
 	go test -count=1 -timeout 0 -v -run 'TestKilledAtRandom|TestTwoWritersAndPruner' ./internal/e2e -args -seed=$(SEED) -kills=$(KILLS) -duration=$(DURATION)
 
 .PHONY: chaos-gateway

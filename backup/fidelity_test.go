@@ -134,6 +134,54 @@ func TestChangedWhileRead(t *testing.T) {
 	f.sound(f.src)
 }
 
+// Files and directories that come and go while a backup runs are no failure, and
+// what stays is saved as it is.
+func TestVanishing(t *testing.T) {
+	f := newFixture(t)
+	f.fill()
+	for i := range 300 {
+		f.write(fmt.Sprintf("fleeting%d/file", i%50), random(uint64(i), 3000))
+	}
+	f.settle()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				dir := filepath.Join(f.src, fmt.Sprintf("fleeting%d", i%50))
+				os.RemoveAll(dir)
+				if i%3 > 0 {
+					os.Mkdir(dir, 0o755)
+					os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), random(uint64(i), 2000), 0o644)
+				}
+			}
+		}
+	}()
+	for range 10 {
+		if _, rep := f.backup(); len(rep.Failed) > 0 {
+			t.Errorf("failed: %v", rep.Failed)
+		}
+	}
+	close(stop)
+	<-stopped
+	for i := range 50 {
+		must(t, os.RemoveAll(filepath.Join(f.src, fmt.Sprintf("fleeting%d", i))))
+	}
+	out, rep := f.restore()
+	if len(rep.Failed) > 0 {
+		t.Errorf("restore: %v", rep.Failed)
+	}
+	for p := range describe(t, out) {
+		if strings.HasPrefix(p, "/fleeting") && strings.Count(p, "/") == 1 {
+			must(t, os.RemoveAll(filepath.Join(out, p)))
+		}
+	}
+	same(t, out, f.src)
+}
+
 // A directory with the same content is the same chunk, wherever it lies, and a
 // source that has vanished is no empty snapshot.
 func TestNoSource(t *testing.T) {
@@ -164,7 +212,8 @@ func TestDryRun(t *testing.T) {
 const userEnv = "COFFER_TEST_BACKUP_USER"
 
 // Somebody who is not root backs up what he may read, is told what he may not,
-// and restores it as his own. The test becomes such a user when root runs it.
+// and restores it as his own; his own hostile tree comes back whole. The test
+// becomes such a user when root runs it.
 func TestOrdinaryUser(t *testing.T) {
 	if os.Getuid() == 0 && os.Getenv(userEnv) == "" {
 		dir, err := os.MkdirTemp("", "coffer-user")
@@ -182,7 +231,7 @@ func TestOrdinaryUser(t *testing.T) {
 		f.settle()
 		bin := filepath.Join(dir, "test")
 		must(t, copyFile(bin, os.Args[0]))
-		cmd := exec.Command(bin, "-test.run=^TestOrdinaryUser$")
+		cmd := exec.Command(bin, "-test.run=^(TestOrdinaryUser|TestRestoreEqualsSource)$")
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), userEnv+"="+dir, "TMPDIR="+dir, "HOME="+dir)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}

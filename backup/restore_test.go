@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -181,7 +182,7 @@ func (f *fixture) hostile() {
 	}
 	must(tb, unix.Setxattr(p("sticky"), "user.dir", []byte("x"), 0))
 	acl := []byte("\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x02\x00\x04\x00\x01\x00\x00\x00\x04\x00\x04\x00\xff\xff\xff\xff\x10\x00\x06\x00\xff\xff\xff\xff\x20\x00\x04\x00\xff\xff\xff\xff")
-	must(tb, unix.Setxattr(p("dir2"), "system.posix_acl_access", acl, 0))
+	must(tb, unix.Setxattr(p("dir2"), "system.posix_acl_access", bytes.Replace(acl, []byte("\x01\x00\x06"), []byte("\x01\x00\x07"), 1), 0))
 	must(tb, unix.Setxattr(p("dir2/file2"), "system.posix_acl_access", acl, 0))
 	if os.Getuid() == 0 {
 		must(tb, unix.Mknod(p("null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
@@ -215,6 +216,7 @@ func (f *fixture) deep() {
 	file, err := posix.Create(fd, "bottom")
 	must(f.tb, err)
 	must(f.tb, posix.WriteAt(file, []byte("deep"), 0))
+	must(f.tb, unix.Fchmod(file, 0o640))
 	unix.Close(file)
 	unix.Close(fd)
 }

@@ -150,6 +150,11 @@ func (s *scanner) dir(n *dirNode, prev *tree.Entry) error {
 		n.previous, n.prevDev = s.prevDir(prev.Subtree)
 	}
 	names, err := s.names(n)
+	if errors.Is(err, fs.ErrNotExist) && n.parent != nil { // vanished since it was opened
+		*self = tree.Entry{}
+		s.dirs.Add(-1)
+		return n.childDone()
+	}
 	if err != nil {
 		self.Flags |= tree.Missing
 		s.log.Failed(n.path, err)
