@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 
 func (a *app) fleetCommand() *cobra.Command {
 	return group("fleet", "The signed description of a fleet",
-		a.fleetKeyCommand(), a.fleetInitCommand(), a.fleetNextCommand(), a.fleetSignCommand(), a.fleetShowCommand(), a.fleetVerifyCommand())
+		a.fleetKeyCommand(), a.fleetInitCommand(), a.fleetNextCommand(), a.fleetSignCommand(), a.fleetShowCommand(), a.fleetVerifyCommand(), a.fleetAuditCommand())
 }
 
 func (a *app) fleetKeyCommand() *cobra.Command {
@@ -269,6 +270,40 @@ func (a *app) fleetVerifyCommand() *cobra.Command {
 			}
 			fmt.Fprintf(a.out, "fleet %q, manifest %d, %d nodes of which %d suffice: signed and valid until %s\n",
 				m.Name, m.Sequence, len(m.Nodes), m.Threshold, time.Unix(m.NotAfter, 0).UTC().Format(time.DateOnly))
+			return nil
+		},
+	}
+	c.Flags().StringArrayVar(&roots, "root", nil, "public root key, 64 hex digits; more than once for several")
+	c.Flags().IntVar(&quorum, "quorum", 0, "signatures that are needed; default more than half of the root keys")
+	return c
+}
+
+func (a *app) fleetAuditCommand() *cobra.Command {
+	var roots []string
+	var quorum int
+	c := &cobra.Command{
+		Use: "audit FILE...", Short: "Check a fleet's whole history: its fleet files from the first on, in order, or all in one file",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := vault.ParseRoots(roots, quorum)
+			if err != nil {
+				return &exitError{err, exitUsage, "--root HEX, as \"fleet key\" printed it"}
+			}
+			var log bytes.Buffer
+			for _, file := range args {
+				b, err := os.ReadFile(file)
+				if err != nil {
+					return err
+				}
+				log.Write(b)
+			}
+			all, err := vault.AuditManifests(&log, r)
+			if err != nil {
+				return err
+			}
+			for _, m := range all {
+				fmt.Fprintf(a.out, "%d\t%s\t%d nodes\t%x\n", m.Sequence, time.Unix(m.Issued, 0).UTC().Format(time.DateOnly), len(m.Nodes), m.Hash())
+			}
 			return nil
 		},
 	}

@@ -413,6 +413,17 @@ func TestOperatorErrors(t *testing.T) {
 	if out := must(t, "fleet", "verify", "--json", "--root", public, next); !strings.Contains(out, `"sequence":2`) {
 		t.Errorf("the next manifest is %s", out)
 	}
+	if out := must(t, "fleet", "audit", "--root", public, fleet, next); strings.Count(out, "1 nodes") != 2 {
+		t.Errorf("the history is %s", out)
+	}
+	if _, errs, code := command(t, "fleet", "audit", "--root", public, next); code != exitFailed || !strings.Contains(errs, "begins with number 2") {
+		t.Errorf("a history without its beginning: %d, %s", code, errs)
+	}
+	two := filepath.Join(dir, "two.cbor")
+	must(t, "fleet", "init", "--root", key, "--name", "two", "--predecessor", fleet, "--out", two, filepath.Join(dir, "n1", "node.json"))
+	if out := must(t, "fleet", "show", two); !strings.Contains(out, "its accounts move here") {
+		t.Errorf("fleet show prints %s", out)
+	}
 	if err := os.Chmod(key, 0o644); err != nil {
 		t.Fatal(err)
 	}
