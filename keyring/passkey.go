@@ -40,6 +40,7 @@ type Passkey struct {
 	Format     string       `json:"format"` // "coffer passkey"
 	Version    int          `json:"version"`
 	Store      seal.StoreID `json:"store"`
+	KeyID      string       `json:"key_id"`     // of the backup key, as in the [Profile]
 	Credential []byte       `json:"credential"` // id of the credential, 1 to 1023 bytes
 	Name       string       `json:"name"`       // the owner's
 	Created    time.Time    `json:"created"`
@@ -51,10 +52,11 @@ type Passkey struct {
 // WrapPasskey wraps the backup key of a store with prf, which the authenticator
 // gave for prfSalt.
 func WrapPasskey(key seal.Key, store seal.StoreID, credential []byte, name string, prfSalt, prf [32]byte, now time.Time) (Passkey, error) {
-	name = strings.TrimSpace(strings.ToValidUTF8(name, "?"))
+	id := key.Keys(store).ID()
 	p := Passkey{
-		Format: passkeyFormat, Version: passkeyVersion, Store: store, Credential: credential, Name: name,
-		Created: now.UTC().Truncate(time.Second), PRFSalt: prfSalt[:], WrapSalt: make([]byte, passkeySalt),
+		Format: passkeyFormat, Version: passkeyVersion, Store: store, KeyID: hex.EncodeToString(id[:]),
+		Credential: credential, Name: strings.TrimSpace(strings.ToValidUTF8(name, "?")), Created: now.UTC().Truncate(time.Second),
+		PRFSalt: prfSalt[:], WrapSalt: make([]byte, passkeySalt),
 	}
 	rand.Read(p.WrapSalt)
 	raw := key.Bytes()

@@ -52,6 +52,7 @@ func TestPasskey(t *testing.T) {
 	}
 	for name, change := range map[string]func(*Passkey){
 		"store":      func(p *Passkey) { p.Store[3] ^= 1 },
+		"key id":     func(p *Passkey) { p.KeyID = "00" },
 		"credential": func(p *Passkey) { p.Credential = []byte("another") },
 		"name":       func(p *Passkey) { p.Name = "mine" },
 		"created":    func(p *Passkey) { p.Created = p.Created.Add(time.Hour) },
@@ -165,9 +166,10 @@ func (s *shelf) Remove(_ context.Context, name string) error {
 // and what somebody else put there is not among them; removed is removed.
 func TestPasskeys(t *testing.T) {
 	ctx := t.Context()
-	store := seal.NewStoreID()
+	profile := testProfile(t, testKey(t))
+	store := profile.Store
 	in := &shelf{objects: make(map[string][]byte)}
-	k := Passkeys{Dir: t.TempDir(), Store: store, In: in}
+	k := Passkeys{Dir: t.TempDir(), Profile: profile, In: in}
 	list := func(k Passkeys, want ...string) {
 		t.Helper()
 		all, err := k.List(ctx)
@@ -199,7 +201,10 @@ func TestPasskeys(t *testing.T) {
 	foreign := testPasskey(t, "foreign", seal.NewStoreID())
 	in.objects[foreign.ObjectName()] = foreign.Encode()
 	in.objects["passkey-"+strings.Repeat("0", 32)+".json"] = desk.Encode()
-	other := Passkeys{Dir: t.TempDir(), Store: store, In: in}
+	former := desk
+	former.KeyID, former.Credential = "0123456789abcdef", []byte("of the key before")
+	in.objects[former.ObjectName()] = former.Encode()
+	other := Passkeys{Dir: t.TempDir(), Profile: profile, In: in}
 	list(other, "desk", "phone")
 	info, err := os.Stat(filepath.Join(other.Dir, "passkeys", desk.ObjectName()))
 	if err != nil || info.Mode().Perm() != 0o600 {
@@ -209,7 +214,7 @@ func TestPasskeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	list(k, "phone")
-	list(Passkeys{Dir: t.TempDir(), Store: store, In: in}, "phone")
+	list(Passkeys{Dir: t.TempDir(), Profile: profile, In: in}, "phone")
 	if err := k.Remove(ctx, phone); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 	"slices"
 
 	"coffer/internal/durable"
-	"coffer/seal"
 )
 
 // passkeyFolder is in the state folder: a copy of each passkey of the store.
@@ -32,9 +31,9 @@ type PasskeyStore interface {
 // Passkeys are those of one store. They lie in the store, for other machines, and
 // in the state folder, so that the store is not needed to unlock.
 type Passkeys struct {
-	Dir   string // the state folder
-	Store seal.StoreID
-	In    PasskeyStore
+	Dir     string  // the state folder
+	Profile Profile // of the store; passkeys of another store or of an earlier key are no longer among them
+	In      PasskeyStore
 }
 
 // List returns the passkeys of this machine, the oldest first. When it has none,
@@ -67,7 +66,7 @@ func (k Passkeys) folder() string { return filepath.Join(k.Dir, passkeyFolder) }
 // anything beside them.
 func (k Passkeys) add(all []Passkey, name string, raw []byte) []Passkey {
 	p, err := ParsePasskey(raw)
-	if err != nil || p.Store != k.Store || p.ObjectName() != name || len(all) == maxPasskeys {
+	if err != nil || p.Store != k.Profile.Store || p.KeyID != k.Profile.KeyID || p.ObjectName() != name || len(all) == maxPasskeys {
 		return all
 	}
 	return append(all, p)

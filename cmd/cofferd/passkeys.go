@@ -24,7 +24,7 @@ type passkeys struct {
 }
 
 func newPasskeys(stateDir string, b backup.Bucket, ring *keyring.Ring, d *daemon.Daemon) *passkeys {
-	return &passkeys{keyring.Passkeys{Dir: stateDir, Store: ring.Profile().Store, In: passkeyStore{b}}, ring, d}
+	return &passkeys{keyring.Passkeys{Dir: stateDir, Profile: ring.Profile(), In: passkeyStore{b}}, ring, d}
 }
 
 // List implements [web.Passkeys].
@@ -45,7 +45,7 @@ func (k *passkeys) Add(ctx context.Context, p web.Passkey, secret [32]byte) erro
 	if err != nil {
 		return err
 	}
-	wrapped, err := keyring.WrapPasskey(key, k.Store, p.Credential, p.Name, p.Salt, secret, time.Now())
+	wrapped, err := keyring.WrapPasskey(key, k.Profile.Store, p.Credential, p.Name, p.Salt, secret, time.Now())
 	if err != nil {
 		return err
 	}
