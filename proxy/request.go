@@ -97,7 +97,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // the final answer for an early one, and reads the next answer on the same
 // connection without its status line: it then waits a minute for the rest.
 func continueEmpty(w http.ResponseWriter, r *http.Request) {
-	if r.ContentLength == 0 && r.ProtoMajor == 1 && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+	if r.ContentLength == 0 && r.ProtoMajor == 1 && r.ProtoMinor > 0 && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
 		w.WriteHeader(http.StatusContinue)
 	}
 }
