@@ -79,6 +79,24 @@ func (j *Journal) lock() (unlock func(), err error) {
 	}, nil
 }
 
+// Behind counts the changes that each mirror has missed, in the order of the names;
+// -1 is everything.
+func (j *Journal) Behind() ([]int, error) {
+	all, err := j.read()
+	if err != nil {
+		return nil, err
+	}
+	behind := make([]int, len(j.mirrors))
+	for k := range all {
+		if k.name == "" {
+			behind[k.mirror] = -1
+		} else if behind[k.mirror] >= 0 {
+			behind[k.mirror]++
+		}
+	}
+	return behind, nil
+}
+
 func retryEINTR(fn func() error) error {
 	for {
 		if err := fn(); !errors.Is(err, unix.EINTR) {

@@ -76,6 +76,47 @@ func (a *app) tellMissed() {
 	}
 }
 
+// mirrorLag is one mirror in the status.
+type mirrorLag struct {
+	Upstream string `json:"upstream"`
+	Missed   int    `json:"missed"` // changes that it does not have yet; -1: it is new, or nobody knows
+}
+
+// mirrorLags reads what the mirrors of the machine have missed: the daemon and the
+// command note it in one place.
+func mirrorLags(u *config.User) ([]mirrorLag, error) {
+	if len(u.Upstreams) < 2 {
+		return nil, nil
+	}
+	var names []string
+	for _, up := range u.Upstreams {
+		names = append(names, up.Name)
+	}
+	j, err := upstream.OpenJournal(filepath.Join(u.StateDir, journalName), names)
+	if err != nil {
+		return nil, err
+	}
+	behind, err := j.Behind()
+	if err != nil {
+		return nil, err
+	}
+	lags := make([]mirrorLag, len(names))
+	for i := range lags {
+		lags[i] = mirrorLag{names[i], behind[i]}
+	}
+	return lags, nil
+}
+
+func (l mirrorLag) String() string {
+	switch {
+	case l.Missed < 0:
+		return l.Upstream + " is still to be compared with the others"
+	case l.Missed > 0:
+		return l.Upstream + " has yet to get " + count(l.Missed, "change")
+	}
+	return l.Upstream + " is up to date"
+}
+
 // mirrorState is what "check --mirrors" found of the mirrors.
 type mirrorState struct {
 	Upstreams []string `json:"upstreams"`

@@ -31,6 +31,7 @@ type status struct {
 	Host      string           `json:"host"`
 	Store     *keyring.Profile `json:"store"`
 	Upstreams []string         `json:"upstreams"`
+	Mirrors   []mirrorLag      `json:"mirrors,omitempty"`            // of several upstreams, what each has missed
 	Locked    bool             `json:"locked"`                       // the command finds no key on this machine
 	KeyFrom   string           `json:"key_from,omitempty"`           // "file" or "credential"
 	Gateway   string           `json:"gateway,omitempty"`            // address of the S3 endpoint
@@ -77,6 +78,9 @@ func (a *app) status(ctx context.Context) error {
 	s := status{Config: a.configFile, StateDir: u.StateDir, Host: u.Host, Store: &p, Locked: ring.Locked(), KeyFrom: ring.From(), Gateway: u.Gateway.Listen}
 	for _, up := range u.Upstreams {
 		s.Upstreams = append(s.Upstreams, upstreamName(up))
+	}
+	if s.Mirrors, err = mirrorLags(u); err != nil {
+		return err
 	}
 	for _, src := range u.Sources {
 		s.Sources = append(s.Sources, sourcePath{src.Name, src.Path})
@@ -139,6 +143,9 @@ func (a *app) printStatus(s status) error {
 	line("store", "%v, %s", s.Store.Store, describe(*s.Store))
 	for _, u := range s.Upstreams {
 		line("upstream", "%s", u)
+	}
+	for _, m := range s.Mirrors {
+		line("mirror", "%v", m)
 	}
 	if s.Locked {
 		line("key", "locked: it is not on this machine")
