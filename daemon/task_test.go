@@ -218,6 +218,7 @@ func TestTaskKilled(t *testing.T) {
 		c.during = nil
 		b = begin(t, state, withTask(c, clock, week))
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if fmt.Sprint(c.rounds) != "[0 0]" || b.Status().Tasks[0].LastOK.IsZero() {
 			t.Errorf("rounds %v, %+v", c.rounds, b.Status().Tasks[0])
 		}
