@@ -35,6 +35,7 @@ type checker struct {
 
 	mu       sync.Mutex
 	problems map[string]*Problem
+	lost     map[string]bool     // objects that are not what they should be, whoever is asked
 	bad      map[chunk.ID]string // chunks that cannot be had, and the object to blame
 	clean    map[chunk.ID]bool   // directories below which all is well
 	bytes    atomic.Int64
@@ -46,8 +47,7 @@ type checker struct {
 // only if it could not go on: what is wrong is in the report. It reads what is
 // upstream, not what is cached.
 func (r *Repo) Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
-	c := &checker{r: r, o: &o, started: time.Now(), problems: make(map[string]*Problem),
-		bad: make(map[chunk.ID]string), clean: make(map[chunk.ID]bool)}
+	c := newChecker(r, &o)
 	if o.Of > 0 && (o.Part < 1 || o.Part > o.Of) {
 		return CheckReport{}, fmt.Errorf("checking: part %d of %d", o.Part, o.Of)
 	}
@@ -62,6 +62,11 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
 		return rep, fmt.Errorf("checking: %w", err)
 	}
 	return rep, nil
+}
+
+func newChecker(r *Repo, o *CheckOptions) *checker {
+	return &checker{r: r, o: o, started: time.Now(), problems: make(map[string]*Problem), lost: make(map[string]bool),
+		bad: make(map[chunk.ID]string), clean: make(map[chunk.ID]bool)}
 }
 
 func (c *checker) progress() Progress {
@@ -101,7 +106,7 @@ func (c *checker) run(ctx context.Context) (rep CheckReport, err error) {
 	if len(c.o.Snapshots) > 0 {
 		snaps = c.o.Snapshots
 	}
-	if err := c.r.st.Refresh(ctx); err != nil {
+	if err := c.r.settle(ctx); err != nil {
 		return rep, err
 	}
 	rep.Chunks = c.r.st.Chunks()
@@ -116,6 +121,9 @@ func (c *checker) run(ctx context.Context) (rep CheckReport, err error) {
 func (c *checker) problem(object string, err error) *Problem {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotExist) {
+		c.lost[object] = true
+	}
 	p := c.problems[object]
 	if p == nil {
 		p = &Problem{Object: object, Err: err.Error()}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"go.uber.org/zap"
 
 	"coffer/backup/chunk"
 	"coffer/backup/pack"
@@ -74,6 +77,43 @@ func (r *Repo) condemn(ctx context.Context) ([]*deletion, error) {
 	}
 	r.st.Condemn(packs)
 	return all, nil
+}
+
+// settle reads the index, and prefers packs that stay: what was stored again is
+// found in its new place.
+func (r *Repo) settle(ctx context.Context) error {
+	if _, err := r.condemn(ctx); err != nil {
+		return err
+	}
+	return r.st.Refresh(ctx)
+}
+
+// putDeletion says that packs will be removed, unless a snapshot needs them, when
+// the grace time is over.
+func (r *Repo) putDeletion(ctx context.Context, marks []pack.Name, grace time.Duration) error {
+	slices.SortFunc(marks, func(a, b pack.Name) int { return slices.Compare(a[:], b[:]) })
+	d := deletion{Version: deletionVersion, Time: time.Now().UTC(), Grace: int64(grace / time.Second)}
+	for _, n := range marks {
+		d.Packs = append(d.Packs, n)
+	}
+	raw, err := store.Encoding.Marshal(&d)
+	if err != nil {
+		return fmt.Errorf("encoding a deletion: %w", err)
+	}
+	name := store.DeletionsDir + store.NewName().String()
+	if _, err := r.st.PutDoc(ctx, name, raw); err != nil {
+		return err
+	}
+	info, err := r.bucket.Head(ctx, name)
+	if err == nil && info.ModTime.Sub(d.Time).Abs() > maxSkew {
+		err = errors.Join(fmt.Errorf("the storage's clock says %v, this one %v", info.ModTime, d.Time), r.bucket.Delete(ctx, name))
+	}
+	if err != nil {
+		return fmt.Errorf("marking packs: %w", err)
+	}
+	r.log.Info("packs were marked for removal", zap.Int("packs", len(marks)))
+	_, err = r.condemn(ctx)
+	return err
 }
 
 // errOvertaken means that a prune has removed, or may have removed by the time

@@ -83,7 +83,7 @@ func TestRepair(t *testing.T) {
 	if rep, err := f.repo.Check(t.Context(), CheckOptions{}); err != nil || len(rep.Problems) == 0 {
 		t.Errorf("nothing to repair: %+v, %v", rep, err)
 	}
-	rep, err := f.repo.Repair(t.Context())
+	rep, err := f.repo.Repair(t.Context(), RepairOptions{})
 	if err != nil || rep.Packs != f.count(store.PackDir) || len(rep.Lost) > 0 {
 		t.Errorf("%+v, %v", rep, err)
 	}
@@ -128,4 +128,74 @@ func TestCopy(t *testing.T) {
 	}
 	f.bucket, f.conf.Bucket = to, to
 	f.sound(f.src)
+}
+
+// Check names each damaged pack and exactly the files that it touches; a restore
+// has all others. After a repair the next backup stores again what was damaged, and
+// then old snapshots are whole too.
+func TestRepairHeals(t *testing.T) {
+	f := newFixture(t)
+	f.fill()
+	f.settle()
+	first, _ := f.backup()
+	var packs []string
+	for name := range f.all() {
+		if folderOf(name) == "packs" {
+			packs = append(packs, name)
+		}
+	}
+	slices.Sort(packs)
+	f.loseCache()
+	clean, err := f.repo.Check(t.Context(), CheckOptions{ReadData: true})
+	if err != nil || len(clean.Problems) > 0 {
+		t.Fatalf("%+v, %v", clean, err)
+	}
+	for i, name := range packs {
+		if i%3 == 0 {
+			must(t, f.bucket.Delete(t.Context(), name))
+		} else if i%3 == 1 {
+			b := f.all()[name]
+			b[len(b)/3] ^= 1
+			f.put(name, b)
+		}
+	}
+	f.loseCache()
+	rep, err := f.repo.Check(t.Context(), CheckOptions{ReadData: true})
+	must(t, err)
+	touched := make(map[string]bool)
+	for _, p := range rep.Problems {
+		if !slices.Contains(packs, p.Object) {
+			t.Errorf("check blames %s", p.Object)
+		}
+		for _, name := range p.Touches {
+			touched[strings.TrimPrefix(name, first.ID[:8]+":")] = true
+		}
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	got, err := f.repo.Restore(t.Context(), RestoreOptions{Snapshot: first, To: out})
+	must(t, err)
+	for _, e := range got.Failed {
+		rel := filepath.Clean("/" + strings.TrimPrefix(e.Path, out))
+		if !touched[rel] && !touched[filepath.Dir(rel)] {
+			t.Errorf("%s cannot be restored, and check did not say so: %s", rel, e.Err)
+		}
+	}
+	if len(rep.Problems) < len(packs)/2 || len(touched) == 0 || len(got.Failed) == 0 {
+		t.Errorf("%d of %d packs were damaged: %d problems, %d files touched, %d not restored", len(packs)*2/3, len(packs), len(rep.Problems), len(touched), len(got.Failed))
+	}
+	fixed, err := f.repo.Repair(t.Context(), RepairOptions{ReadData: true})
+	if err != nil || len(fixed.Again) != len(rep.Problems) {
+		t.Errorf("check found %d, repair %+v, %v", len(rep.Problems), fixed, err)
+	}
+	f.backup()
+	f.loseCache()
+	healed := filepath.Join(t.TempDir(), "healed")
+	got, err = f.repo.Restore(t.Context(), RestoreOptions{Snapshot: first, To: healed})
+	if err != nil || len(got.Failed) > 0 {
+		t.Errorf("after a repair and a backup: %+v, %v", got.Failed, err)
+	}
+	same(t, healed, f.src)
+	if again, err := f.repo.Repair(t.Context(), RepairOptions{ReadData: true}); err != nil || len(again.Again) > 0 {
+		t.Errorf("a second repair: %+v, %v", again, err)
+	}
 }

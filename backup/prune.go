@@ -2,13 +2,11 @@ package backup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"coffer/backup/chunk"
@@ -209,10 +207,14 @@ func (p *pruner) remove(ctx context.Context) error {
 			continue
 		}
 		for _, n := range d.Packs {
-			if info, ok := p.sizes[n]; ok && !p.needs(n) && !gone[n] {
-				gone[n] = true
+			f, listed := p.sizes[n]
+			if _, known := p.table.Number(n); !known && !listed || gone[n] || p.needs(n) {
+				continue
+			}
+			gone[n] = true // at least from the index, if the storage has lost it
+			if listed {
 				p.rep.Removed++
-				p.rep.RemovedBytes += info.size
+				p.rep.RemovedBytes += f.size
 			}
 		}
 	}
@@ -364,7 +366,7 @@ func (p *pruner) mark(ctx context.Context) error {
 			return err
 		}
 	}
-	return p.putDeletion(ctx, marks)
+	return p.r.putDeletion(ctx, marks, p.o.Grace)
 }
 
 // wasteful reports whether too little of a pack is needed.
@@ -378,32 +380,6 @@ func (p *pruner) wasteful(i int) (bool, error) {
 		stored += int64(s.Stored)
 	}
 	return float64(stored-p.needed[i]) > p.o.MaxUnused*float64(stored), err
-}
-
-func (p *pruner) putDeletion(ctx context.Context, marks []pack.Name) error {
-	slices.SortFunc(marks, func(a, b pack.Name) int { return slices.Compare(a[:], b[:]) })
-	d := deletion{Version: deletionVersion, Time: time.Now().UTC(), Grace: int64(p.o.Grace / time.Second)}
-	for _, n := range marks {
-		d.Packs = append(d.Packs, n)
-	}
-	raw, err := store.Encoding.Marshal(&d)
-	if err != nil {
-		return fmt.Errorf("encoding a deletion: %w", err)
-	}
-	name := store.DeletionsDir + store.NewName().String()
-	if _, err := p.r.st.PutDoc(ctx, name, raw); err != nil {
-		return err
-	}
-	info, err := p.r.bucket.Head(ctx, name)
-	if err == nil && info.ModTime.Sub(d.Time).Abs() > maxSkew {
-		err = errors.Join(fmt.Errorf("the storage's clock says %v, this one %v", info.ModTime, d.Time), p.r.bucket.Delete(ctx, name))
-	}
-	if err != nil {
-		return fmt.Errorf("marking packs: %w", err)
-	}
-	p.r.log.Info("packs were marked for removal", zap.Int("packs", len(marks)))
-	_, err = p.r.condemn(ctx)
-	return err
 }
 
 // deleteAll removes objects, several at a time.

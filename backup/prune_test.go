@@ -173,7 +173,7 @@ func TestPruneLostIndex(t *testing.T) {
 	if !errors.Is(err, store.ErrNoChunk) || rep.Marked+rep.Removed > 0 {
 		t.Errorf("pruned without an index: %+v, %v", rep, err)
 	}
-	fixed, err := f.repo.Repair(t.Context())
+	fixed, err := f.repo.Repair(t.Context(), RepairOptions{})
 	if err != nil || fixed.Packs != lost {
 		t.Errorf("%d packs were lost: %+v, %v", lost, fixed, err)
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
 	"coffer/backup/pack"
+	"coffer/backup/report"
 	"coffer/backup/store"
 	"coffer/backup/table"
 	"coffer/upstream"
@@ -18,13 +20,70 @@ import (
 type RepairReport struct {
 	Indexes []string  `json:"indexes"` // index objects that did not open and were replaced
 	Packs   int       `json:"packs"`   // packs that were described anew from their footers
-	Lost    []Problem `json:"lost"`    // packs that cannot be read
+	Lost    []Problem `json:"lost"`    // packs that cannot be read, and that no index describes
+	Again   []string  `json:"again"`   // packs that are damaged or gone: the next backup stores again what its sources still have of them
+}
+
+// RepairOptions say how thorough a repair is.
+type RepairOptions struct {
+	ReadData bool // find packs with damaged data by reading all; else only those that are gone or cut
+	Progress func(Progress)
 }
 
 // Repair writes the index anew for all packs that no readable index object
 // describes, from the packs' own footers, and removes index objects that do not
-// open. Data that is damaged stays damaged: Restore brings back the rest.
-func (r *Repo) Repair(ctx context.Context) (RepairReport, error) {
+// open. Packs that are damaged or gone are marked as a prune does it: backups do not
+// rely on them any more. What no source has stays lost: Restore brings back the rest.
+func (r *Repo) Repair(ctx context.Context, o RepairOptions) (RepairReport, error) {
+	rep, err := r.repairIndex(ctx)
+	if err == nil {
+		rep.Again, err = r.repairPacks(ctx, &o)
+	}
+	if err != nil {
+		return rep, fmt.Errorf("repairing: %w", err)
+	}
+	return rep, nil
+}
+
+// repairPacks finds packs that the index describes and that are not what they
+// should be, and marks those that are not marked yet.
+func (r *Repo) repairPacks(ctx context.Context, o *RepairOptions) (again []string, err error) {
+	c := newChecker(r, &CheckOptions{ReadData: o.ReadData})
+	defer report.Every(o.Progress, c.progress)()
+	var counted CheckReport
+	names, err := c.index(ctx, &counted)
+	if err == nil && o.ReadData {
+		err = c.readPacks(ctx, names)
+	}
+	if err != nil {
+		return nil, err
+	}
+	marks, err := r.deletions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	marked := make(map[pack.Name]bool)
+	for _, d := range marks {
+		for _, n := range d.Packs {
+			marked[n] = true
+		}
+	}
+	var lost []pack.Name
+	for object := range c.lost {
+		n, err := pack.ParseName(path.Base(object))
+		if err != nil || store.PackName(n) != object || marked[n] {
+			continue
+		}
+		lost, again = append(lost, n), append(again, object)
+	}
+	slices.Sort(again)
+	if len(lost) == 0 {
+		return nil, nil
+	}
+	return again, r.putDeletion(ctx, lost, defaultGrace)
+}
+
+func (r *Repo) repairIndex(ctx context.Context) (RepairReport, error) {
 	var rep RepairReport
 	var broken []pack.Name
 	_, t, err := r.readTable(ctx, nil, r.st.FetchIndex, func(name string, _ error) error {
@@ -33,22 +92,22 @@ func (r *Repo) Repair(ctx context.Context) (RepairReport, error) {
 		return err
 	})
 	if err != nil {
-		return rep, fmt.Errorf("repairing: %w", err)
+		return rep, err
 	}
 	defer t.Close()
 	found, err := r.footers(ctx, t, &rep)
 	if err != nil {
-		return rep, fmt.Errorf("repairing: %w", err)
+		return rep, err
 	}
 	rep.Packs = len(found)
 	if len(found) > 0 || len(broken) > 0 {
 		if _, err := r.st.PutIndex(ctx, &pack.Index{Replaces: broken, Records: found}); err != nil {
-			return rep, fmt.Errorf("repairing: %w", err)
+			return rep, err
 		}
 	}
 	for _, name := range rep.Indexes {
 		if err := r.bucket.Delete(ctx, name); err != nil {
-			return rep, fmt.Errorf("repairing: removing %s: %w", name, err)
+			return rep, fmt.Errorf("removing %s: %w", name, err)
 		}
 	}
 	return rep, r.st.Refresh(ctx)

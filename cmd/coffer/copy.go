@@ -101,7 +101,7 @@ func (a *app) copy(ctx context.Context, w *where) error {
 	r, err := backup.Copy(ctx, from, to, m.update)
 	m.stop()
 	if err != nil {
-		return fmt.Errorf("copying: %w", err)
+		return err
 	}
 	if a.json {
 		return a.printJSON(copied{Copy: &r})
@@ -111,24 +111,32 @@ func (a *app) copy(ctx context.Context, w *where) error {
 }
 
 func (a *app) repairCommand() *cobra.Command {
-	return &cobra.Command{
+	var o backup.RepairOptions
+	cmd := &cobra.Command{
 		Use:   "repair",
-		Short: "Write the index anew from the packs",
+		Short: "Save the rest after damage",
 		Long: "repair makes what can be restored restorable again after \"coffer check\" found damage: it writes the index\n" +
-			"anew for packs that no index describes. Data that is damaged stays so; restore brings back the rest.",
-		Args: atMost(0, "repair takes none"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.repair(cmd.Context()) },
+			"anew for packs that no index describes, and marks packs that are damaged or gone, so that the next backup\n" +
+			"stores again what is in them and still in a source. Restore brings back the rest. With --read-data all data\n" +
+			"are read, and packs with damage inside are found too.",
+		Args: atMost(0, "repair takes flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.repair(cmd.Context(), o) },
 	}
+	cmd.Flags().BoolVar(&o.ReadData, "read-data", false, "read all data to find what is damaged")
+	return cmd
 }
 
-func (a *app) repair(ctx context.Context) error {
+func (a *app) repair(ctx context.Context, o backup.RepairOptions) error {
 	_, repo, err := a.openRepo(ctx)
 	if err != nil {
 		return err
 	}
-	r, err := repo.Repair(ctx)
+	m := a.meter("repair")
+	o.Progress = m.update
+	r, err := repo.Repair(ctx, o)
+	m.stop()
 	if err != nil {
-		return fmt.Errorf("repairing: %w", err)
+		return err
 	}
 	if a.json {
 		err = a.printJSON(r)
@@ -136,7 +144,8 @@ func (a *app) repair(ctx context.Context) error {
 		for _, p := range r.Lost {
 			a.warn("error", p.Object, strings.TrimPrefix(p.Err, "reading "+p.Object+": "))
 		}
-		_, err = fmt.Fprintf(a.out, "damaged index objects replaced: %d; packs described anew: %d; packs that cannot be read: %d\n", len(r.Indexes), r.Packs, len(r.Lost))
+		_, err = fmt.Fprintf(a.out, "damaged index objects replaced: %d; packs described anew: %d; packs that cannot be read: %d; marked, to be stored again: %d\n",
+			len(r.Indexes), r.Packs, len(r.Lost), len(r.Again))
 	}
 	if err == nil && len(r.Lost) > 0 {
 		err = hint(errProblems, `"coffer check --read-data" says which files are touched`)
