@@ -148,7 +148,7 @@ func (a *app) backupHere(ctx context.Context, u *config.User, sources []config.S
 		snap, report, err := repo.Backup(ctx, o)
 		m.stop()
 		if err != nil {
-			return nil, fmt.Errorf("backing up %s: %w", s.Name, err)
+			return nil, err
 		}
 		all = append(all, saved{Source: s.Name, Snapshot: snap.ID, Took: time.Since(began), Report: &report})
 	}

@@ -83,7 +83,7 @@ func (a *app) check(ctx context.Context, f *checkFlags) error {
 	report, err := repo.Check(ctx, backup.CheckOptions{ReadData: f.readData || of > 0, Part: part, Of: of, Progress: m.update})
 	m.stop()
 	if err != nil {
-		return fmt.Errorf("checking: %w", err)
+		return err
 	}
 	if a.json {
 		err = a.printJSON(checked{Report: &report})

@@ -87,7 +87,7 @@ func (p *patient) daemon(ctx context.Context, u *config.User) {
 	st, err := daemon.NewClient(u.Control).Status(ctx)
 	switch {
 	case errors.Is(err, daemon.ErrNotRunning):
-		p.warn("daemon", "systemctl --user enable --now coffer", "it does not run: nothing is watched")
+		p.warn("daemon", "systemctl --user enable --now coffer", "cofferd does not run: nothing is watched")
 		return
 	case err != nil:
 		p.fail("daemon", err, "")
@@ -144,10 +144,10 @@ func (p *patient) watchLimit(ctx context.Context, u *config.User) {
 		})
 	}
 	if n > limit/10*9 {
-		p.warn("watch", fmt.Sprintf("sudo sysctl fs.inotify.max_user_watches=%d", max(2*n, 524288)), "%d folders to watch, the limit of this user is %d", n, limit)
+		p.warn("watch", fmt.Sprintf("sudo sysctl fs.inotify.max_user_watches=%d", max(2*n, 524288)), "%s to watch, and the kernel allows this user %d", count(n, "folder"), limit)
 		return
 	}
-	p.ok("watch", "%d folders to watch, of %d that the kernel allows", n, limit)
+	p.ok("watch", "%s to watch, of %d that the kernel allows", count(n, "folder"), limit)
 }
 
 func readNumber(file string) (int, error) {

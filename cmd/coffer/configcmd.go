@@ -28,7 +28,7 @@ func (a *app) configCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(configChecked{a.configFile, true})
 			}
-			_, err := fmt.Fprintf(a.out, "%s is right\n", a.configFile)
+			_, err := fmt.Fprintf(a.out, "%s has no mistake\n", a.configFile)
 			return err
 		},
 	})

@@ -87,7 +87,7 @@ func (a *app) examine(ctx context.Context) []finding {
 	if err != nil {
 		p.fail("config", err, "")
 	} else {
-		p.ok("config", "%s is right", a.configFile)
+		p.ok("config", "%s has no mistake", a.configFile)
 		ring := p.key(u)
 		p.upstreams(ctx, u)
 		p.mirrors(u)
@@ -124,8 +124,8 @@ func (p *patient) methods(ring *keyring.Ring) {
 		return
 	}
 	if m := ring.Profile().Methods; len(m) < 2 {
-		p.warn("recovery", "coffer recovery sheet", "the key has one way back: %s", describe(ring.Profile()))
+		p.warn("recovery", "coffer recovery sheet", "if this machine is lost, one thing brings the key back: %s", describeMethods(ring.Profile().Methods))
 		return
 	}
-	p.ok("recovery", "%s", describe(ring.Profile()))
+	p.ok("recovery", "if this machine is lost, each of these brings the key back: %s", describeMethods(ring.Profile().Methods))
 }

@@ -143,7 +143,7 @@ func (a *app) stats(ctx context.Context) error {
 	}
 	s := statistics{Requests: []upstream.Requests{}}
 	if s.Stats, err = repo.Stats(ctx); err != nil {
-		return fmt.Errorf("counting: %w", err)
+		return err
 	}
 	requests, err := upstream.ReadTallies(tallies(u))
 	if err != nil {
@@ -155,7 +155,7 @@ func (a *app) stats(ctx context.Context) error {
 		return a.printJSON(s)
 	}
 	ratio := ""
-	if s.Stored > 0 && s.Logical > 0 {
+	if s.Stored < s.Logical {
 		ratio = fmt.Sprintf(", %.1f %% of all", 100*float64(s.Stored)/float64(s.Logical))
 	}
 	if _, err := fmt.Fprintf(a.out, "%s with files of %s in all\n%s without what is there twice: %s\n%s stored%s: %s, %s\n",

@@ -97,7 +97,7 @@ func (a *app) forget(ctx context.Context, o backup.ForgetOptions, prune bool) er
 	}
 	r, err := repo.Forget(ctx, o)
 	if err != nil {
-		return fmt.Errorf("forgetting: %w", err)
+		return err
 	}
 	if a.json {
 		err = a.printJSON(r)
@@ -167,7 +167,7 @@ func (a *app) runPrune(ctx context.Context, repo *backup.Repo, o backup.PruneOpt
 	r, err := repo.Prune(ctx, o)
 	m.stop()
 	if err != nil {
-		return fmt.Errorf("pruning: %w", err)
+		return err
 	}
 	if a.json {
 		return a.printJSON(r)

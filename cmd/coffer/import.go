@@ -55,14 +55,16 @@ func (a *app) importRestic(ctx context.Context, from string, f *importFlags) err
 	var password string
 	switch {
 	case f.passwordFile != "":
-		password, err = readSecret(a.in, f.passwordFile)
+		if password, err = readSecret(a.in, f.passwordFile); err != nil {
+			err = fmt.Errorf("reading the password: %w", err)
+		}
 	case a.interactive():
 		password, err = a.askSecret(ctx, "Password of the restic repository: ")
 	default:
 		err = usagef("missing --password-file, and there is no terminal to ask on")
 	}
 	if err != nil {
-		return fmt.Errorf("reading the password: %w", err)
+		return err
 	}
 	o := backup.ImportOptions{Files: files, Password: password}
 	o.Source = func(paths []string) string {

@@ -159,14 +159,16 @@ func (a *app) passwordVerify(ctx context.Context, file string) error {
 	var password string
 	switch {
 	case file != "":
-		password, err = readSecret(a.in, file)
+		if password, err = readSecret(a.in, file); err != nil {
+			err = fmt.Errorf("reading the password: %w", err)
+		}
 	case a.interactive():
 		password, err = a.askSecret(ctx, "Password (tried on this machine only): ")
 	default:
 		err = usagef("missing --password-file, and there is no terminal to ask on")
 	}
 	if err != nil {
-		return fmt.Errorf("reading the password: %w", err)
+		return err
 	}
 	if err := keyring.VerifyPassword(u.StateDir, key.Keys(ring.Profile().Store), password); err != nil {
 		return err

@@ -70,7 +70,7 @@ func (p *protection) vault(cmd *cobra.Command) (config.VaultClient, error) {
 		return config.VaultClient{}, nil
 	}
 	if err := required(cmd, "vault-fleet", "vault-root", "account"); err != nil {
-		return config.VaultClient{}, err
+		return config.VaultClient{}, hint(err, "a password needs the vault that keeps the key: its operator publishes the fleet file and the root; the 64 digits need none: --digits-file")
 	}
 	return config.VaultClient{Fleet: absolute(p.fleet), Roots: p.roots, Account: p.account, TokenFile: absolute(p.tokenFile)}, nil
 }

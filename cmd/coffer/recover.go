@@ -154,18 +154,20 @@ func (a *app) getKey(ctx context.Context, profile keyring.Profile, v config.Vaul
 	var err error
 	switch {
 	case p.digitsFile != "":
-		text, err = readSecret(a.in, p.digitsFile)
+		if text, err = readSecret(a.in, p.digitsFile); err != nil {
+			err = fmt.Errorf("reading the digits: %w", err)
+		}
 	case a.interactive():
 		text, err = a.ask(ctx, "The 64 digits, in one line: ")
 	default:
 		err = hint(usagef("nothing to get the key from"), "give --digits-file FILE, or --vault-fleet, --vault-root, --account and --password-file, or use a terminal")
 	}
 	if err != nil {
-		return seal.Key{}, fmt.Errorf("reading the digits: %w", err)
+		return seal.Key{}, err
 	}
 	key, err := keyring.ParseDigits(text)
 	if err != nil {
-		return seal.Key{}, hint(fmt.Errorf("reading the digits: %w", err), digitsHint)
+		return seal.Key{}, hint(fmt.Errorf("these are not 64 digits: %w", err), digitsHint)
 	}
 	err = profile.Verify(key.Keys(profile.Store))
 	if errors.Is(err, seal.ErrKey) {

@@ -109,18 +109,20 @@ func (a *app) recoveryVerify(ctx context.Context, file string) error {
 		} else {
 			raw, err = readFile(file, maxSecretFile)
 		}
-		text = string(raw)
+		if text = string(raw); err != nil {
+			err = fmt.Errorf("reading the digits: %w", err)
+		}
 	case a.interactive():
 		text, err = a.askSecret(ctx, "The digits, in one line (they are not shown): ")
 	default:
 		err = usagef("missing --digits-file, and there is no terminal to ask on")
 	}
 	if err != nil {
-		return fmt.Errorf("reading the digits: %w", err)
+		return err
 	}
 	typed, err := keyring.ParseDigits(text)
 	if err != nil {
-		return hint(fmt.Errorf("reading the digits: %w", err), digitsHint)
+		return hint(fmt.Errorf("these are not 64 digits: %w", err), digitsHint)
 	}
 	if !typed.Equal(key) {
 		return hint(fmt.Errorf("these digits are not the key of this machine, from group %d on: %w", firstDifference(typed, key)+1, seal.ErrKey),

@@ -248,8 +248,13 @@ func gatewaySecrets(g config.Gateway) error {
 
 // describe says which store a profile is of, for a person.
 func describe(p keyring.Profile) string {
+	return printable(fmt.Sprintf("made on %s, %s; key kept by %s", p.Host, p.Created.Format(time.DateOnly), describeMethods(p.Methods)))
+}
+
+// describeMethods says how a key is kept, for a person.
+func describeMethods(methods []keyring.Method) string {
 	var kept []string
-	for _, m := range p.Methods {
+	for _, m := range methods {
 		switch m.Kind {
 		case keyring.MethodPassword:
 			kept = append(kept, fmt.Sprintf("a password (vault %q, since %s)", m.Fleet, m.Since.Format(time.DateOnly)))
@@ -259,5 +264,5 @@ func describe(p keyring.Profile) string {
 			kept = append(kept, m.Kind)
 		}
 	}
-	return printable(fmt.Sprintf("made on %s, %s; key kept by %s", p.Host, p.Created.Format(time.DateOnly), strings.Join(kept, " and ")))
+	return printable(strings.Join(kept, " and "))
 }

@@ -62,5 +62,5 @@ func visit(t *testing.T, link, bucket string, passkey []byte) {
 	ask("/passkeys", url.Values{"name": {"blue key"}, "credential": {"AAEC"}, "salt": {salt}, "secret": {base64.RawURLEncoding.EncodeToString(passkey)}})
 	ask("/protection", nil, "3 of 3 nodes answer", "10 of 10", "SoftHSM", "blue key", "64 digits")
 	ask("/gateway", nil, bucket)
-	ask("/doctor", url.Values{}, "coffer.toml is right", "Look again")
+	ask("/doctor", url.Values{}, "coffer.toml has no mistake", "Look again")
 }
