@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"sync"
@@ -46,12 +47,18 @@ var taskNames = map[string]struct{ state, tone string }{
 	"running": {"running", toneBusy}, "failed": {"failed", toneBad}, "waiting": {"waiting", toneIdle}, "idle": {"fine", toneOK},
 }
 
+// taskTitles say what the tasks of cofferd do; others have their names.
+var taskTitles = map[string]string{
+	"forget": "Retention", "prune": "Removing what no snapshot needs", "check": "Check of the storage",
+	"read": "Reading a part back", "drill": "Restore drill",
+}
+
 func viewTask(t daemon.TaskStatus, now time.Time) taskView {
 	name, ok := taskNames[t.State]
 	if !ok {
 		name.state, name.tone = t.State, toneIdle
 	}
-	v := taskView{Name: printable(t.Name), State: name.state, Tone: name.tone, Last: moment(t.LastOK, now, "never"), Next: moment(t.Next, now, "when asked for"), Note: printable(t.Result)}
+	v := taskView{Name: printable(cmp.Or(taskTitles[t.Name], t.Name)), State: name.state, Tone: name.tone, Last: moment(t.LastOK, now, "never"), Next: moment(t.Next, now, "when asked for"), Note: printable(t.Result)}
 	if t.LastRun.IsZero() && t.State == "idle" {
 		v.State, v.Tone = "not yet", toneIdle
 	}

@@ -56,7 +56,7 @@ func TestDoctorView(t *testing.T) {
 	s := newSite(t, nil)
 	c := s.login(t)
 	_, body := s.get(t, c, "/doctor")
-	if !strings.Contains(body, "coffer backup mail") || !strings.Contains(body, "2 % of the data read") || strings.Contains(body, "coffer recovery sheet") {
+	if !strings.Contains(body, "coffer backup mail") || !strings.Contains(body, "2 % of the data read") || !strings.Contains(body, "Restore drill") || strings.Contains(body, "coffer recovery sheet") {
 		t.Error("before the look: problems or tasks are not there, or findings are")
 	}
 	resp := s.request(t, "POST", "/doctor", func(r *http.Request) { r.AddCookie(c) })
