@@ -87,8 +87,11 @@ func (d *Daemon) problems(st *Status, now time.Time) []Problem {
 
 func sourceProblems(s *SourceStatus) (all []Problem) {
 	if s.Lasting || s.Failures >= fewFailures {
-		all = append(all, Problem{Kind: "failing", Source: s.Name, General: "backups of a source fail", Hint: s.Hint,
-			Text: fmt.Sprintf("source %s: the last %d backups failed: %s", s.Name, s.Failures, s.LastError)})
+		p := Problem{Kind: "failing", Source: s.Name, General: "backups of a source fail", Hint: s.Hint, Text: fmt.Sprintf("source %s: %s", s.Name, s.LastError)}
+		if s.Failures >= fewFailures {
+			p.Text = fmt.Sprintf("source %s: the last %d backups failed: %s", s.Name, s.Failures, s.LastError)
+		}
+		all = append(all, p)
 	}
 	if s.Unreadable > 0 {
 		all = append(all, Problem{Kind: "unreadable", Source: s.Name, General: "files of a source cannot be read",

@@ -81,7 +81,6 @@ var statuses = []struct {
 	{keyring.ErrLocked, exitLocked, `"coffer recover" gets the key back`},
 	{daemon.ErrLocked, exitLocked, `"coffer recover" gets the key back`},
 	{daemon.ErrUnknownSource, exitUsage, `"coffer status" lists the sources`},
-	{daemon.ErrUnknownTask, exitUsage, `the tasks are prune, check, read and drill, and forget where a source has [source.keep]; "coffer maintain" lists them`},
 	{daemon.ErrNoPage, exitFailed, "put listen = \"127.0.0.1:9921\" under [web] into the configuration and restart cofferd"},
 	{daemon.ErrNotRunning, exitFailed, `"systemctl --user start coffer" starts it, or "cofferd"`},
 	{daemon.ErrNotOwner, exitFailed, "run coffer as the user whom the daemon runs as"},

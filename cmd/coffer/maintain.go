@@ -35,6 +35,9 @@ func (a *app) maintain(ctx context.Context, names []string) error {
 	all := []daemon.TaskStatus{}
 	for _, name := range names {
 		st, err := c.RunTask(ctx, name)
+		if errors.Is(err, daemon.ErrUnknownTask) {
+			return hint(usagef("there is no task %q", name), `"coffer maintain" lists them; forget is there when a source has [source.keep]`)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

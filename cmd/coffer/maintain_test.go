@@ -44,7 +44,7 @@ func TestMaintain(t *testing.T) {
 	r.run(exitFailed, "maintain", "prune")
 	r.want(`error: prune: no route to host`)
 	r.run(exitUsage, "maintain", "chekc")
-	r.want(`no such task`, `hint: the tasks are prune, check`)
+	r.want(`error: there is no task "chekc"`, `hint: "coffer maintain" lists them`)
 	r.run(exitOK, "maintain")
 	r.want(`drill +failed .*; only when it is asked for`)
 	r.run(exitOK, "--json", "maintain")
