@@ -91,7 +91,11 @@ func (a *app) off(ctx context.Context, yes bool, v vaultOff) error {
 	}
 	p := ring.Profile()
 	a.say("This machine forgets the key of the store %v, %s.", p.Store, describe(p))
-	a.say("What lies in the store stays. It can be read with the digits or the password only: without them, by nobody.")
+	opens := "the digits or the password"
+	if v.wanted {
+		opens = "the digits"
+	}
+	a.say("What lies in the store stays. It can be read with %s only: without them, by nobody.", opens)
 	if err := a.confirm(ctx, yes, u.Host); err != nil {
 		return err
 	}

@@ -119,7 +119,12 @@ func (a *app) passwordChange(cmd *cobra.Command, p *protection, file string, aga
 	if a.json {
 		return a.printJSON(passwordChanged{r.Left, append([]string{}, r.Degraded...)})
 	}
-	a.say("The new password is in force; the old one opens nothing any more. After %d wrong guesses in a row the vault destroys its key.", r.Left)
+	if u.Vault.Fleet == "" {
+		a.say("The vault %q keeps the key now.", c.Manifest().Name)
+	} else {
+		a.say("The new password is in force; the old one opens nothing any more.")
+	}
+	a.say("After %d wrong guesses in a row the vault destroys its key.", r.Left)
 	for _, id := range r.Degraded {
 		a.say("coffer: note: node %s of the vault takes no part; change again when it is up", id)
 	}

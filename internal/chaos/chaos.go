@@ -93,7 +93,7 @@ type Report struct {
 func check(h *history, ledgers []ledger) Report {
 	ops, evals := h.all()
 	r := Report{Evaluations: len(evals)}
-	byAccount := perAccount(ops)
+	byAccount := perAccount(withLost(ops))
 	r.Accounts = len(byAccount)
 	for _, o := range ops {
 		switch o.kind {

@@ -35,11 +35,13 @@ func TestMain(m *testing.M) {
 		os.Exit(status)
 	}
 	status = m.Run()
-	if file, err := build(); err == nil {
-		os.RemoveAll(filepath.Dir(file))
+	if built != "" {
+		os.RemoveAll(built)
 	}
 	os.Exit(status)
 }
+
+var built string // folder of the nodes' program, once a test needed it
 
 // build makes the program of the nodes, once.
 var build = sync.OnceValues(func() (string, error) {
@@ -47,6 +49,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	file := filepath.Join(dir, "coffer-vault")
 	if out, err := exec.Command("go", "build", "-ldflags", "-X coffer/vault.skewEnv="+skewEnv, "-o", file, "coffer/cmd/coffer-vault").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building: %w\n%s", err, out)

@@ -91,6 +91,40 @@ func TestHonestHistoryPasses(t *testing.T) {
 	}
 }
 
+// again is an attempt that was counted without an answer, forgiven by the proof of the
+// one after it, and then answered when its client sent it again: counted once more, or
+// of an epoch that is gone.
+func again(sent int, code vault.Code) *story {
+	s := new(story)
+	s.register()
+	lost := s.attempt(0)
+	lost.sent, lost.code = sent, code
+	s.attempt(2)
+	s.prove(2)
+	if code == vault.CodeOK {
+		lost.seq = 3
+	}
+	lost.ret = s.at + 5
+	s.at += 10
+	s.attempts(3, 3)
+	if code == vault.CodeOK {
+		s.ops[len(s.ops)-1].seq = 4
+	}
+	return s
+}
+
+func TestLostRepliesAreUnderstood(t *testing.T) {
+	for _, code := range []vault.Code{vault.CodeOK, vault.CodeStale} {
+		asked := again(3, code)
+		for _, p := range check(&history{ops: asked.ops}, nil).Problems {
+			t.Errorf("%v: %s", code, p)
+		}
+		if len(check(&history{ops: again(1, code).ops}, nil).Problems) == 0 {
+			t.Errorf("%v: an attempt that was sent once is counted twice, and nothing was noticed", code)
+		}
+	}
+}
+
 func TestCheatsAreCaught(t *testing.T) {
 	for name, cheat := range map[string]func(*story) func([]ledger){
 		"eleventh attempt": func(s *story) func([]ledger) { s.attempts(1, 11); return nil },

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -190,6 +191,20 @@ func (r *recorder) answered(q *vault.Request, o *op, a *vault.Answer) {
 			o.left = int(a.Left)
 		}
 	}
+}
+
+// withLost adds what an attempt may have done before the answer that decided: one that
+// was sent again may have been counted the first time, its reply lost, and forgiven by
+// another's proof since. The machine has forgotten it then. It counts it once more, or
+// says that its epoch is gone. It is the same element, so nobody has won a guess by it.
+func withLost(ops []*op) []*op {
+	all := slices.Clone(ops)
+	for _, o := range ops {
+		if o.kind == opAttempt && o.known && o.sent > 1 {
+			all = append(all, &op{kind: opAttempt, uid: o.uid, id: o.id, element: o.element, left: -1, sent: o.sent, call: o.call, ret: o.ret})
+		}
+	}
+	return all
 }
 
 func perAccount(ops []*op) map[vault.UID][]*op {
