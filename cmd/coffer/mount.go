@@ -23,9 +23,10 @@ func (a *app) mountCommand() *cobra.Command {
 		Long: "mount shows every snapshot below DIR, an empty folder, as SOURCE/TIME, and the newest ones as latest and\n" +
 			"SOURCE/latest. Nothing can be written there. What is read is fetched and verified as it is needed. Ctrl-C\n" +
 			"ends it. It needs /dev/fuse and, unless you are root, fusermount3 (package fuse3).",
-		Example: "  mkdir ~/snapshots; coffer mount ~/snapshots",
-		Args:    exactly(1, "mount takes DIR"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.mount(cmd.Context(), absolute(args[0])) },
+		Example:           "  mkdir ~/snapshots; coffer mount ~/snapshots",
+		Args:              exactly(1, "mount takes DIR"),
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.mount(cmd.Context(), absolute(args[0])) },
 	}
 }
 

@@ -55,6 +55,8 @@ func (a *app) restoreCommand() *cobra.Command {
 	fl.BoolVar(&f.remove, "delete", false, "remove what is there and not in the snapshot")
 	fl.BoolVar(&f.verify, "verify", false, "read everything again afterwards and compare")
 	fl.BoolVarP(&f.pretend, "dry-run", "n", false, "write nothing; list what would be replaced and deleted")
+	_ = cmd.MarkFlagDirname("to") // both fail only for a flag that is not there
+	_ = cmd.RegisterFlagCompletionFunc("overwrite", cobra.FixedCompletions([]string{"changed", "older", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
