@@ -258,3 +258,41 @@ func TestKilled(t *testing.T) {
 		t.Errorf("only %d of 12 runs were killed", killed)
 	}
 }
+
+// A run that goes on where another died reads again no more than what was on its
+// way then.
+func TestResume(t *testing.T) {
+	f := newFixture(t)
+	const files, size = 200, 40 << 10
+	for i := range files {
+		f.write(fmt.Sprint("file", i), random(uint64(i)+900, size))
+	}
+	f.settle()
+	for _, calls := range []int64{40, 90} {
+		f.loseCache()
+		d := &dying{Bucket: f.bucket}
+		d.left.Store(1 << 30)
+		f.conf.Bucket = d
+		r := f.reopen()
+		d.left.Store(calls)
+		o := BackupOptions{Source: fmt.Sprint("src", calls), Paths: []string{f.src}, Host: "host", Rescan: true}
+		_, died, err := r.Backup(t.Context(), o)
+		if !errors.Is(err, upstream.ErrUnavailable) || died.Uploaded < 20*64<<10 {
+			t.Fatalf("%d calls: %v after %d bytes", calls, err, died.Uploaded)
+		}
+		f.conf.Bucket = f.bucket
+		o.Rescan = false
+		_, rep, err := f.reopen().Backup(t.Context(), o)
+		must(t, err)
+		const onItsWay = 1 << 20 // jobs, packs that were being sent, files of which a chunk was missing
+		if most := files*size - died.Uploaded + onItsWay; rep.Read > most {
+			t.Errorf("%d bytes were sent before the run died, then %d were read, want at most %d", died.Uploaded, rep.Read, most)
+		}
+		f.sound(f.src)
+		for name := range f.all() { // begin anew
+			if folderOf(name) != "config" {
+				must(t, f.bucket.Delete(t.Context(), name))
+			}
+		}
+	}
+}

@@ -267,8 +267,8 @@ func (s *Store) HasAll(ids []chunk.ID) bool {
 func (s *Store) Knows(n pack.Name) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	_, ok := s.table.Number(n)
-	return ok
+	number, ok := s.table.Number(n) // a table from the cache has packs that were never published, too
+	return ok && (!s.table.Gone(number) || s.condemned[n])
 }
 
 // NoEOF turns the end of a pack that came too early into an error that is no end.
