@@ -65,6 +65,7 @@ func (n *node) plug() error {
 // unplug gives up what plug made.
 func (n *node) unplug() {
 	if n.holder != nil {
+		_ = tool("ip", "link", "del", n.link) // else the kernel does, some time after the namespace is gone: the next fleet has the same names
 		n.holder.Process.Kill()
 		n.holder.Wait()
 	}
