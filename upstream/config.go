@@ -15,7 +15,7 @@ import (
 type Config struct {
 	Type string // "folder" or "s3"
 
-	Path string // folder: made, with its parents, if it is not there
+	Path string // folder: must exist, or Create is set
 
 	Endpoint  string // s3: https://HOST[:PORT], or http:// for plain
 	Bucket    string // s3: must exist, or Create is set
@@ -24,7 +24,7 @@ type Config struct {
 	PathStyle bool   // s3: https://HOST/BUCKET, as self-hosted stores want it; IP addresses and localhost have it always
 	Class     string // s3: storage class of what is written; empty means the store's own
 	TLS       TLS    // s3
-	Create    bool   // s3: make the bucket if it is not there
+	Create    bool   // make the folder, with its parents, or the bucket if it is not there
 
 	// The key for S3: given here, else in files (one line each), else in the
 	// environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN),
@@ -54,6 +54,9 @@ type Config struct {
 func Open(ctx context.Context, c Config) (Bucket, error) {
 	switch c.Type {
 	case "folder":
+		if !c.Create {
+			return OpenFolder(c.Path)
+		}
 		return NewFolder(c.Path)
 	case "s3":
 		s, err := NewS3(c)

@@ -43,6 +43,18 @@ func NewFolder(dir string) (*Folder, error) {
 	return f, nil
 }
 
+// OpenFolder returns the Bucket that lies in dir already; [fs.ErrNotExist] means
+// that there is none, as in the place where a disk is not mounted.
+func OpenFolder(dir string) (*Folder, error) {
+	switch _, err := os.Stat(filepath.Join(dir, ownFolder, "layout")); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("folder %s: not mounted, or never filled: %w", dir, fs.ErrNotExist)
+	case err != nil:
+		return nil, fmt.Errorf("opening folder %s: %w", dir, folderError(err))
+	}
+	return NewFolder(dir)
+}
+
 func openFolder(dir string) (*Folder, error) {
 	if dir == "" {
 		return nil, errors.New("no path given")

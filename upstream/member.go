@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"go.uber.org/zap"
@@ -37,7 +36,7 @@ func OpenMembers(c MembersConfig) (*Mirror, error) {
 	}
 	m := MirrorConfig{Journal: journal, Missed: c.Missed, Log: c.Log}
 	for i, config := range c.Members {
-		b := &member{name: c.Names[i], c: config, marker: c.Marker}
+		b := &member{name: "mirror " + c.Names[i], c: config, marker: c.Marker}
 		if config.Type == "s3" { // a fault of the configuration does not pass by itself
 			if b.s3, err = NewS3(config); err != nil {
 				return nil, fmt.Errorf("mirror %s: %w", c.Names[i], err)
@@ -48,9 +47,15 @@ func OpenMembers(c MembersConfig) (*Mirror, error) {
 	return NewMirror(m)
 }
 
+// OpenLater returns the folder of c as a Bucket that is unavailable until it is
+// there and holds marker: its disk may be mounted later.
+func OpenLater(name string, c Config, marker string) Bucket {
+	return &member{name: "upstream " + name, c: c, marker: marker}
+}
+
 // member is a Bucket that is opened when it is needed.
 type member struct {
-	name   string
+	name   string // with what it is, for errors
 	marker string
 	c      Config
 	s3     *S3 // nil for a folder
@@ -77,7 +82,7 @@ func (m *member) open(ctx context.Context) (Bucket, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("mirror %s: %w", m.name, err)
+		return nil, fmt.Errorf("%s: %w", m.name, err)
 	}
 	m.b = b
 	return b, nil
@@ -87,10 +92,7 @@ func (m *member) connect() (Bucket, error) {
 	if m.s3 != nil {
 		return m.s3, nil
 	}
-	if _, err := os.Stat(m.c.Path); err != nil { // NewFolder would make it
-		return nil, fmt.Errorf("%w: %w", err, ErrUnavailable)
-	}
-	f, err := NewFolder(m.c.Path)
+	f, err := OpenFolder(m.c.Path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, ErrUnavailable)
 	}

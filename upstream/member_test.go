@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,7 +53,7 @@ func TestMemberNotMounted(t *testing.T) {
 	}
 	m = openMembers(t, dir)
 	put(t, m, "b", []byte("b"), upstream.PutOptions{})
-	if _, err := m.CatchUp(t.Context()); !errors.Is(err, upstream.ErrUnavailable) || !strings.Contains(err.Error(), "mirror usb: it has no coffer.json") {
+	if _, err := m.CatchUp(t.Context()); !errors.Is(err, upstream.ErrUnavailable) || !strings.Contains(err.Error(), "mirror usb: folder ") {
 		t.Errorf("got %v", err)
 	}
 	// It is mounted while we run.
@@ -123,5 +124,45 @@ func TestMembersRefuses(t *testing.T) {
 		if _, err := upstream.OpenMembers(c); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// A folder whose disk is not mounted is neither made nor written to; it is used as
+// soon as it is there.
+func TestOpenLater(t *testing.T) {
+	ctx := t.Context()
+	dir := filepath.Join(t.TempDir(), "usb", "backup")
+	if _, err := upstream.OpenFolder(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("opening what is not there: %v", err)
+	}
+	b := upstream.OpenLater("usb", upstream.Config{Type: "folder", Path: dir}, "coffer.json")
+	put := func() error {
+		_, err := b.Put(ctx, "x", strings.NewReader("1"), 1, upstream.PutOptions{})
+		return err
+	}
+	if err := put(); !errors.Is(err, upstream.ErrUnavailable) || !strings.Contains(err.Error(), "upstream usb: ") {
+		t.Errorf("put: %v", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil { // the empty place to mount at
+		t.Fatal(err)
+	}
+	if err := put(); !errors.Is(err, upstream.ErrUnavailable) {
+		t.Errorf("put to an empty folder: %v", err)
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) > 0 {
+		t.Errorf("the empty folder has %v, %v", names, err)
+	}
+	f, err := upstream.NewFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Put(ctx, "coffer.json", strings.NewReader("{}"), 2, upstream.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(); err != nil {
+		t.Errorf("put when it is there: %v", err)
 	}
 }

@@ -36,6 +36,9 @@ func openConfig(ctx context.Context, u config.Upstream, c upstream.Config) (upst
 		if _, tip := explain(err); tip != "" {
 			return nil, err
 		}
+		if u.Type == "folder" && errors.Is(err, fs.ErrNotExist) {
+			return nil, hint(fmt.Errorf("upstream %s: %w: %w", u.Name, keyring.ErrNoStore, errors.Unwrap(err)), `is its disk mounted? "coffer setup" begins a store`)
+		}
 		if u.Type == "folder" {
 			return nil, hint(err, "is it mounted, and may you write there?")
 		}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,7 +28,7 @@ func openUpstreams(c *config.User, limits *upstream.Limits, log *zap.Logger, reg
 	if len(c.Upstreams) == 1 {
 		uc, err := shared(c, c.Upstreams[0], limits, log, metrics)
 		if err == nil {
-			b, err = openUpstream(uc)
+			b, err = openUpstream(uc, c.Upstreams[0].Name)
 		}
 		return b, func(context.Context) error { return nil }, err
 	}
@@ -62,9 +64,13 @@ func shared(c *config.User, u config.Upstream, limits *upstream.Limits, log *zap
 	return uc, err
 }
 
-func openUpstream(c upstream.Config) (upstream.Bucket, error) {
+func openUpstream(c upstream.Config, name string) (upstream.Bucket, error) {
 	if c.Type == "folder" {
-		return upstream.NewFolder(c.Path)
+		f, err := upstream.OpenFolder(c.Path)
+		if errors.Is(err, fs.ErrNotExist) { // its disk may be mounted later; until then nothing may go where it is not
+			return upstream.OpenLater(name, c, keyring.ProfileName), nil
+		}
+		return f, err
 	}
 	return upstream.NewS3(c)
 }

@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -141,12 +139,7 @@ func (p *webPage) targets() (all []web.Target) {
 
 // checkUpstream looks for the profile of the store.
 func checkUpstream(ctx context.Context, u config.Upstream) error {
-	if u.Type == "folder" { // one that is not mounted must stay empty, and opening makes what is missing
-		if _, err := os.Stat(filepath.Join(u.Path, ".coffer")); err != nil {
-			return err
-		}
-	}
-	b, err := openUpstream(upstreamConfig(u, nil, zap.NewNop(), nil))
+	b, err := openUpstream(upstreamConfig(u, nil, zap.NewNop(), nil), u.Name)
 	if err != nil {
 		return err
 	}
