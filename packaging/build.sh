@@ -57,6 +57,7 @@ client() {
 		"$root/usr/bin/coffer" completion "${s%%:*}" | text "usr/share/${s#*:}"
 	done
 	file configs/coffer.toml usr/share/doc/coffer/examples/coffer.toml
+	for f in configs/monitoring/coffer{.rules.yml,.dashboard.json}; do file "$f" "usr/share/doc/coffer/monitoring/${f##*/}"; done
 	for f in docs/json/*.json; do file "$f" "usr/share/doc/coffer/json/${f##*/}"; done
 	services="'coffer@*.service' coffer-all.service" sockets="'coffer@*.socket' 'coffer-verify@*.timer'"
 	links="-name 'coffer@*' -o -name 'coffer-verify@*' -o -name coffer-all.service -o -name coffer.target"
@@ -68,6 +69,7 @@ vault() {
 	printf 'disable %s\n' coffer-vault@.service coffer-vault@.socket coffer-vault.target | text usr/lib/systemd/system-preset/90-coffer-vault.preset
 	for d in sysusers tmpfiles; do grep coffer-vault "systemd/$d.d/coffer.conf" | text "usr/lib/$d.d/coffer-vault.conf"; done
 	for p in man/coffer-vault.toml.5 man/coffer-vault.8; do page "$p"; done
+	for f in configs/monitoring/coffer-vault{.rules.yml,.dashboard.json}; do file "$f" "usr/share/doc/coffer-vault/monitoring/${f##*/}"; done
 	file configs/coffer-vault.toml usr/share/doc/coffer-vault/examples/coffer-vault.toml
 	services="'coffer-vault@*.service'" sockets="'coffer-vault@*.socket'"
 	links="-name 'coffer-vault@*' -o -name coffer-vault.target"
