@@ -103,7 +103,7 @@ func (k *keeper) forget(ctx context.Context, repo Repo, _ int) (string, error) {
 			}
 		}
 	}
-	return fmt.Sprintf("%d snapshots removed, %d stay", removed, kept), nil
+	return fmt.Sprintf("snapshots: %d removed, %d stay", removed, kept), nil
 }
 
 func (k *keeper) prune(ctx context.Context, repo Repo, _ int) (string, error) {
@@ -123,7 +123,7 @@ func (k *keeper) check(ctx context.Context, repo Repo, _ int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d snapshots, %d packs: all there", r.Snapshots, r.Packs), k.sound(r)
+	return fmt.Sprintf("all there: snapshots %d, packs %d", r.Snapshots, r.Packs), k.sound(r)
 }
 
 // read reads one part, so that after ReadAll every pack was read: which part a

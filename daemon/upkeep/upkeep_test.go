@@ -104,7 +104,7 @@ func TestForget(t *testing.T) {
 		}
 	}
 	h.c.Sources[0].Keep = backup.Keep{Daily: 2}
-	if got, err := h.run(Forget, 0); err != nil || got != "2 snapshots removed, 2 stay" {
+	if got, err := h.run(Forget, 0); err != nil || got != "snapshots: 2 removed, 2 stay" {
 		t.Errorf("%q, %v", got, err)
 	}
 	all, err := h.repo.Snapshots(t.Context())
@@ -121,7 +121,7 @@ func TestForget(t *testing.T) {
 	if got, err := h.run(Prune, 0); err != nil || !strings.Contains(got, "marked") {
 		t.Errorf("%q, %v", got, err)
 	}
-	if got, err := h.run(Check, 0); err != nil || !strings.HasPrefix(got, "6 snapshots, ") {
+	if got, err := h.run(Check, 0); err != nil || !strings.HasPrefix(got, "all there: snapshots 6, ") {
 		t.Errorf("%q, %v", got, err)
 	}
 }
@@ -211,7 +211,7 @@ func TestDrill(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := h.run(Drill, 0)
-	if err != nil || !strings.HasPrefix(got, "20 files (") || !strings.Contains(got, "restored; 20 the same as on this machine, 0 have changed") {
+	if err != nil || !strings.HasPrefix(got, "files restored: 20 (") || !strings.Contains(got, "20 the same as on this machine, 0 changed") {
 		t.Errorf("%q, %v", got, err)
 	}
 	if _, err := os.Stat(h.c.Dir); !errors.Is(err, fs.ErrNotExist) {
@@ -220,7 +220,7 @@ func TestDrill(t *testing.T) {
 	for i := range 30 { // the user goes on working
 		h.write(fmt.Sprintf("dir%d/sub/file%d", i%5, i), "new")
 	}
-	if got, err := h.run(Drill, 1); err != nil || !strings.Contains(got, "0 the same as on this machine, 20 have changed") {
+	if got, err := h.run(Drill, 1); err != nil || !strings.Contains(got, "0 the same as on this machine, 20 changed") {
 		t.Errorf("%q, %v", got, err)
 	}
 	for pack := range h.packs() {
@@ -252,7 +252,7 @@ func TestDrillSilentChange(t *testing.T) {
 // TestDrillSingleFile: a source may be one file, or nothing yet.
 func TestDrillSingleFile(t *testing.T) {
 	h := newHome(t)
-	if got, err := h.run(Drill, 0); err != nil || !strings.HasPrefix(got, "0 files") {
+	if got, err := h.run(Drill, 0); err != nil || !strings.HasPrefix(got, "files restored: 0 ") {
 		t.Errorf("%q, %v", got, err)
 	}
 	h.write("one", "content")
