@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"coffer/backup/pack"
-	"coffer/backup/store"
 	"coffer/backup/table"
 )
 
@@ -13,19 +12,21 @@ import (
 // pack that is not in gone, if there is one. read says where from; bad is told of
 // each that does not open.
 func (r *Repo) readTable(ctx context.Context, gone map[pack.Name]bool, read func(context.Context, pack.Name) ([]byte, error),
-	bad func(name string, err error) error) ([]pack.Name, *table.Table, error) {
-	names, err := r.st.ListNames(ctx, store.IndexDir)
-	if err != nil {
-		return nil, nil, err
-	}
-	t := r.st.NewTable()
-	err = r.st.EachIndex(ctx, names, read, bad, func(_ pack.Name, x *pack.Index) error {
-		for _, rec := range x.Records {
-			t.SetGone(t.Add(rec), gone[rec.Name])
+	bad func(name string, err error) error) (all []pack.Name, t *table.Table, err error) {
+	err = r.st.ListIndex(ctx, func(_ map[pack.Name]bool, names []pack.Name) error {
+		all, t = names, r.st.NewTable()
+		err := r.st.EachIndex(ctx, names, read, bad, func(_ pack.Name, x *pack.Index) error {
+			for _, rec := range x.Records {
+				t.SetGone(t.Add(rec), gone[rec.Name])
+			}
+			return nil
+		})
+		if err != nil {
+			t.Close()
 		}
-		return nil
+		return err
 	})
-	return names, t, err
+	return all, t, err
 }
 
 // refuse is told of an index object that does not open by those who need all.

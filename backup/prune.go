@@ -258,8 +258,10 @@ func (p *pruner) remove(ctx context.Context) error {
 func (p *pruner) compact(ctx context.Context, gone map[pack.Name]bool) error {
 	var x pack.Index
 	size := 0
+	var written []pack.Name
 	put := func() error {
-		_, err := p.r.st.PutIndex(ctx, &x)
+		n, _, err := p.r.st.PutIndex(ctx, &x)
+		written = append(written, n)
 		x, size = pack.Index{}, 0
 		return err
 	}
@@ -288,6 +290,7 @@ func (p *pruner) compact(ctx context.Context, gone map[pack.Name]bool) error {
 	for i, n := range p.indexes {
 		names[i] = store.IndexDir + n.String()
 	}
+	p.indexes = written
 	if err := p.r.deleteAll(ctx, names); err != nil {
 		return err
 	}

@@ -162,7 +162,7 @@ func TestPruneLostIndex(t *testing.T) {
 	if lost == 0 {
 		t.Fatal("all packs have directories: the test lost its point")
 	}
-	_, err = st.PutIndex(t.Context(), &trees)
+	_, _, err = st.PutIndex(t.Context(), &trees)
 	must(t, err)
 	for _, n := range names {
 		must(t, f.bucket.Delete(t.Context(), store.IndexDir+n.String()))
@@ -178,6 +178,29 @@ func TestPruneLostIndex(t *testing.T) {
 		t.Errorf("%d packs were lost: %+v, %v", lost, fixed, err)
 	}
 	f.prune(time.Millisecond)
+	f.sound(f.src)
+}
+
+// One prune that removes what is due, and so replaces the index, and then writes
+// packs again, reads the index that it wrote.
+func TestPruneRemovesAndRewrites(t *testing.T) {
+	f := newFixture(t)
+	f.fill()
+	both := false
+	for round := range 6 {
+		f.write("dir0/growing", random(uint64(5000+round), 200<<10))
+		must(t, os.RemoveAll(filepath.Join(f.src, fmt.Sprint("dir", round))))
+		f.settle()
+		f.backup()
+		_, err := f.repo.Forget(t.Context(), ForgetOptions{Keep: Keep{Last: 1}})
+		must(t, err)
+		rep, err := f.repo.Prune(t.Context(), PruneOptions{Grace: time.Nanosecond, MaxUnused: 0.001})
+		must(t, err)
+		both = both || rep.Removed > 0 && rep.Rewritten > 0
+	}
+	if !both {
+		t.Error("no prune did both: the test lost its point")
+	}
 	f.sound(f.src)
 }
 

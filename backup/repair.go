@@ -101,7 +101,7 @@ func (r *Repo) repairIndex(ctx context.Context) (RepairReport, error) {
 	}
 	rep.Packs = len(found)
 	if len(found) > 0 || len(broken) > 0 {
-		if _, err := r.st.PutIndex(ctx, &pack.Index{Replaces: broken, Records: found}); err != nil {
+		if _, _, err := r.st.PutIndex(ctx, &pack.Index{Replaces: broken, Records: found}); err != nil {
 			return rep, err
 		}
 	}

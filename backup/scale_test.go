@@ -50,7 +50,7 @@ func describeMany(t *testing.T, st *store.Store, chunks int) {
 			}
 			x.Records = append(x.Records, rec)
 		}
-		_, err := st.PutIndex(t.Context(), &x)
+		_, _, err := st.PutIndex(t.Context(), &x)
 		must(t, err)
 	}
 }

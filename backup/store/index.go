@@ -49,20 +49,28 @@ func (s *Store) Refresh(ctx context.Context) error {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
 	s.renew()
+	return s.ListIndex(ctx, func(before map[pack.Name]bool, names []pack.Name) error {
+		err := s.refresh(ctx, before, names)
+		if err == nil {
+			s.KeepOnly("index", names)
+		}
+		return err
+	})
+}
+
+// ListIndex calls fn with the names of the index objects, and again with new ones
+// as long as one is replaced before fn could read it. before are those that were in
+// the table when the list was begun: fn may change it.
+func (s *Store) ListIndex(ctx context.Context, fn func(before map[pack.Name]bool, names []pack.Name) error) error {
 	for range refreshes {
 		before := s.coveredNames()
 		names, err := s.ListNames(ctx, IndexDir)
 		if err != nil {
 			return err
 		}
-		err = s.refresh(ctx, before, names)
-		if errors.Is(err, ErrNotExist) {
-			continue
+		if err = fn(before, names); !errors.Is(err, ErrNotExist) {
+			return err
 		}
-		if err == nil {
-			s.KeepOnly("index", names)
-		}
-		return err
 	}
 	return fmt.Errorf("reading %s: it changes faster than it can be read: %w", IndexDir, upstream.ErrUnavailable)
 }
@@ -279,7 +287,7 @@ func (s *Store) publish(ctx context.Context, atLeast int) (sent int64, err error
 	if len(records) < atLeast {
 		return 0, nil
 	}
-	sent, err = s.PutIndex(ctx, &pack.Index{Records: records})
+	_, sent, err = s.PutIndex(ctx, &pack.Index{Records: records})
 	if err == nil {
 		s.mu.Lock()
 		s.pending = slices.Clone(s.pending[len(records):])
@@ -289,15 +297,15 @@ func (s *Store) publish(ctx context.Context, atLeast int) (sent int64, err error
 }
 
 // PutIndex writes an index object that describes packs which are durable.
-func (s *Store) PutIndex(ctx context.Context, x *pack.Index) (sent int64, err error) {
-	n := NewName()
+func (s *Store) PutIndex(ctx context.Context, x *pack.Index) (n pack.Name, sent int64, err error) {
+	n = NewName()
 	sealed, err := s.PutDoc(ctx, IndexDir+n.String(), x.Append(nil))
 	if err != nil {
-		return 0, fmt.Errorf("publishing an index: %w", err)
+		return n, 0, fmt.Errorf("publishing an index: %w", err)
 	}
 	s.mu.Lock()
 	s.cover(n, x) // a compacted index may have what was not known before
 	s.mu.Unlock()
 	s.Keep("index", n, sealed)
-	return int64(len(sealed)), nil
+	return n, int64(len(sealed)), nil
 }

@@ -344,6 +344,7 @@ http.server.HTTPServer(("127.0.0.1", 8099), Hook).serve_forever()
 		printf '[notify.webhook]\nurl_file = "/home/alice/hook.url"\n' >> ~/.config/coffer/coffer.toml
 		sed -i 's|^path = .*/srv/alice/store.*|path = "/srv/elsewhere/store"|' ~/.config/coffer/coffer.toml`)
 	b.must("install", "-d", "-o", "alice", "-m", "700", "/srv/elsewhere")
+	b.must("cp", "-a", "/srv/alice/store", "/srv/elsewhere/store")
 	if out, err := b.try("systemctl", "restart", "coffer@alice.service"); err == nil {
 		b.t.Errorf("started though its upstream is read-only: %s", out)
 	}
