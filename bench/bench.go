@@ -5,6 +5,7 @@
 package bench
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -29,18 +30,40 @@ func Run(ctx context.Context, env []string, name string, args ...string) (Cost, 
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
 	began := time.Now()
-	out, err := cmd.CombinedOutput()
+	err := cmd.Start()
+	if err != nil {
+		return Cost{}, "", err
+	}
+	peak := watchPeak(&Process{cmd})
+	err = cmd.Wait()
 	wall := time.Since(began)
 	if err != nil {
-		return Cost{}, "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+		return Cost{}, "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out.Bytes())
 	}
-	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	return Cost{
-		Wall:    wall,
-		CPU:     cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
-		PeakRSS: usage.Maxrss << 10, // getrusage(2): kilobytes
-	}, string(out), nil
+	return Cost{Wall: wall, CPU: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), PeakRSS: peak()}, out.String(), nil
+}
+
+// watchPeak reads the peak memory of p until it has ended. What getrusage(2) says
+// afterwards will not do: it counts the benchmark's own pages, of which the program
+// was a copy until it was executed.
+func watchPeak(p *Process) (peak func() int64) {
+	last := make(chan int64, 1)
+	go func() {
+		var most int64
+		for {
+			n, err := p.PeakRSS()
+			if err != nil { // it has ended
+				last <- most
+				return
+			}
+			most = n
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	return func() int64 { return <-last }
 }
 
 // Median returns the middle value of f over the costs.
