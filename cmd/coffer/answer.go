@@ -12,20 +12,13 @@ import (
 // What the commands that do one thing print with --json. The schemas of all
 // answers are in docs/json, made from these types and their comments.
 
-// setUp is the answer of "setup".
+// setUp is the answer of "setup" and of "recover".
 type setUp struct {
 	Config   string           `json:"config"`    // the file that was written
 	StateDir string           `json:"state_dir"` // where the key and the daemon's state lie
 	Store    seal.StoreID     `json:"store"`     // 32 hex digits
 	KeyID    string           `json:"key_id"`    // 16 hex digits, public
 	Methods  []keyring.Method `json:"methods"`   // how the key is kept
-}
-
-// recovered is the answer of "recover".
-type recovered struct {
-	Config string       `json:"config"` // the file that was written
-	Store  seal.StoreID `json:"store"`  // 32 hex digits
-	KeyID  string       `json:"key_id"` // 16 hex digits, public
 }
 
 // restored is the answer of "restore".

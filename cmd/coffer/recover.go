@@ -81,7 +81,7 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) e
 		return err
 	}
 	if a.json {
-		return a.printJSON(recovered{a.configFile, profile.Store, profile.KeyID})
+		return a.printJSON(setUp{a.configFile, u.StateDir, profile.Store, profile.KeyID, profile.Methods})
 	}
 	a.say("The key is back in %s.", u.StateDir)
 	return nil

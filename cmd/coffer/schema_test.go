@@ -31,7 +31,7 @@ var answers = map[string]any{
 	"backup": []saved{}, "bugreport": report{}, "check": checked{}, "config check": configChecked{}, "config show": configShown{},
 	"copy": copied{}, "diff": backup.Change{}, "doctor": []finding{}, "find": found{}, "forget": backup.ForgetReport{},
 	"import restic": backup.BringReport{}, "key show": keyShown{}, "ls": listed{}, "mount": mounted{}, "off": switchedOff{}, "password change": passwordChanged{}, "password verify": passwordVerified{},
-	"pause": daemon.Status{}, "prune": backup.PruneReport{}, "recover": recovered{}, "recovery sheet": sheetMade{}, "recovery verify": digitsVerified{},
+	"pause": daemon.Status{}, "prune": backup.PruneReport{}, "recover": setUp{}, "recovery sheet": sheetMade{}, "recovery verify": digitsVerified{},
 	"rekey": rekeyed{}, "repair": backup.RepairReport{}, "restore": restored{}, "resume": daemon.Status{}, "s3 env": s3Access{}, "s3 key add": s3KeyAdded{},
 	"s3 key list": []s3Key{}, "setup": setUp{}, "snapshots": []*backup.Snapshot{}, "source list": []sourcePath{}, "stats": statistics{},
 	"status": status{}, "tag": []backup.Tagged{}, "target list": []target{}, "target test": []tested{}, "version": versionShown{}, "web": pageLink{},

@@ -78,22 +78,31 @@ func (a *app) setupCommand() *cobra.Command {
 		w where
 		m machine
 		p protection
+
+		restore bool
 	)
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Set this machine up for a new store",
 		Long: "setup makes a new backup key and a new store, has you keep the key as 64 digits or behind a password\n" +
-			"in a vault (or both), and writes the configuration. A store that has backups already is not touched.",
+			"in a vault (or both), and writes the configuration. A store that has backups already is not touched:\n" +
+			"with --restore, setup goes on with it, as \"coffer recover\" does.",
 		Example: "  coffer setup --upstream folder:/mnt/backup --source home=$HOME\n" +
 			"  coffer setup --upstream s3:https://s3.example.org/backups --source docs=$HOME/Documents \\\n" +
 			"    --vault-fleet fleet.cbor --vault-root HEX --account anna",
 		Args: atMost(0, "setup takes flags only"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.setup(cmd, &w, &m, &p) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if restore {
+				return a.recover(cmd, &w, &m, &p)
+			}
+			return a.setup(cmd, &w, &m, &p)
+		},
 	}
 	w.flags(cmd)
 	m.flags(cmd)
-	p.flags(cmd, "file to write the 64 digits to; it must not exist")
+	p.flags(cmd, "file to write the 64 digits to; it must not exist (with --restore: to read them from)")
 	cmd.Flags().BoolVar(&p.again, "again", false, againUsage)
+	cmd.Flags().BoolVar(&restore, "restore", false, "this machine takes the place of one whose backups are there")
 	return cmd
 }
 
