@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"raftstore":        {},
 	"hsm":              {},
 	"vault":            {"ppss"},
-	"keyring":          {"seal", "vault"},
+	"keyring":          {"seal", "upstream", "vault"},
 	"backup":           {"backup/chunk", "backup/ignore", "backup/pack", "backup/report", "backup/restic", "backup/restore", "backup/scan", "backup/store", "backup/table", "backup/tree", "seal", "upstream"},
 	"backup/chunk":     {},
 	"backup/ignore":    {},

@@ -149,7 +149,7 @@ func (a *app) updateProfile(ctx context.Context, u *config.User, keys *seal.Keys
 	if err != nil {
 		return err
 	}
-	p, err := keyring.UpdateProfile(ctx, profileBucket{b}, keys, m)
+	p, err := keyring.UpdateProfile(ctx, inBucket(b), keys, m)
 	if err != nil {
 		return err
 	}

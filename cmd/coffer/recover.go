@@ -49,7 +49,7 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) e
 	if err != nil {
 		return err
 	}
-	profile, err := keyring.LoadProfile(ctx, profileBucket{b})
+	profile, err := keyring.LoadProfile(ctx, inBucket(b))
 	if err != nil {
 		return fmt.Errorf("upstream %s: %w", u.Upstreams[0].Name, err)
 	}
@@ -90,7 +90,7 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) e
 // beforeRekey is the key of the store, if key is the one that a rekey was about to
 // give it when it was interrupted for good; else wrong is the error.
 func (a *app) beforeRekey(ctx context.Context, b upstream.Bucket, profile keyring.Profile, key seal.Key, wrong error) (seal.Key, error) {
-	before, err := keyring.LoadLink(ctx, profileBucket{b}, key.Keys(profile.Store))
+	before, err := keyring.LoadLink(ctx, inBucket(b), key.Keys(profile.Store))
 	if err != nil || profile.Verify(before.Keys(profile.Store)) != nil {
 		return key, wrong
 	}

@@ -68,7 +68,7 @@ func (a *app) rekey(ctx context.Context, p *protection) error {
 	if err != nil {
 		return err
 	}
-	profile, err := keyring.LoadProfile(ctx, profileBucket{b})
+	profile, err := keyring.LoadProfile(ctx, inBucket(b))
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (a *app) nextKey(ctx context.Context, u *config.User, b upstream.Bucket, pr
 	if err := profile.Verify(key.Keys(profile.Store)); err != nil {
 		return before, next, profile, hint(err, `if another machine gave the store a new key: "coffer recover" gets it`)
 	}
-	before, err = keyring.LoadLink(ctx, profileBucket{b}, key.Keys(profile.Store))
+	before, err = keyring.LoadLink(ctx, inBucket(b), key.Keys(profile.Store))
 	if err == nil {
 		a.say("Going on with the rekey that was begun.")
 		return before, key, profile, nil
@@ -159,7 +159,7 @@ func (a *app) beginRekey(ctx context.Context, u *config.User, b upstream.Bucket,
 	if err != nil {
 		return key, profile, err
 	}
-	if err := (profileBucket{b}).Replace(ctx, keyring.ProfileName, profile.Encode(), renewed.Encode()); err != nil {
+	if err := inBucket(b).Replace(ctx, keyring.ProfileName, profile.Encode(), renewed.Encode()); err != nil {
 		return key, profile, fmt.Errorf("writing %s: %w", keyring.ProfileName, err)
 	}
 	if err := keyring.Save(u.StateDir, renewed, next); err != nil {

@@ -133,7 +133,7 @@ func (a *app) setup(cmd *cobra.Command, w *where, m *machine, p *protection) err
 	if err != nil {
 		return err
 	}
-	if found, err := keyring.LoadProfile(ctx, profileBucket{b}); err == nil {
+	if found, err := keyring.LoadProfile(ctx, inBucket(b)); err == nil {
 		return hint(fmt.Errorf("%w: %s", keyring.ErrStoreExists, describe(found)), `"coffer recover" goes on with them; another prefix or folder begins anew`)
 	} else if !errors.Is(err, keyring.ErrNoStore) {
 		return err
@@ -145,7 +145,7 @@ func (a *app) setup(cmd *cobra.Command, w *where, m *machine, p *protection) err
 	}
 	profile := keyring.NewProfile(key, u.Host, time.Now(), methods...)
 	// From here on the key is where a lost machine does not take it.
-	if err := keyring.CreateProfile(ctx, profileBucket{b}, profile); err != nil {
+	if err := keyring.CreateProfile(ctx, inBucket(b), profile); err != nil {
 		return err
 	}
 	return a.establish(ctx, b, profile, key, written, u, p)

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 
@@ -96,49 +94,17 @@ func (a *app) openRepo(ctx context.Context) (*config.User, *backup.Repo, error) 
 	return u, r, nil
 }
 
-// profileBucket is an upstream as the keyring needs it.
-type profileBucket struct{ b upstream.Bucket }
+// profileBucket is an upstream as the keyring needs it, with what to do when
+// another machine was there first.
+type profileBucket struct{ keyring.Objects }
 
-func (p profileBucket) Load(ctx context.Context, name string, limit int64) ([]byte, error) {
-	r, info, err := p.b.Get(ctx, name, 0, limit+1)
-	if errors.Is(err, upstream.ErrNotExist) {
-		return nil, fmt.Errorf("%w (%w)", err, fs.ErrNotExist)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	if info.Size > limit {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", name, info.Size, limit)
-	}
-	return io.ReadAll(io.LimitReader(r, limit+1))
-}
-
-func (p profileBucket) Create(ctx context.Context, name string, data []byte) error {
-	_, err := p.b.Put(ctx, name, bytes.NewReader(data), int64(len(data)), upstream.PutOptions{IfAbsent: true})
-	if errors.Is(err, upstream.ErrExists) {
-		return fmt.Errorf("%w (%w)", err, fs.ErrExist)
-	}
-	return err
-}
+func inBucket(b upstream.Bucket) profileBucket { return profileBucket{keyring.Objects{In: b}} }
 
 // Replace implements [keyring.Replacer].
 func (p profileBucket) Replace(ctx context.Context, name string, old, data []byte) error {
-	r, info, err := p.b.Get(ctx, name, 0, int64(len(old))+1)
-	if err != nil {
-		return err
-	}
-	there, err := io.ReadAll(io.LimitReader(r, int64(len(old))+1))
-	if err := errors.Join(err, r.Close()); err != nil {
-		return err
-	}
-	if bytes.Equal(there, old) {
-		_, err = p.b.Put(ctx, name, bytes.NewReader(data), int64(len(data)), upstream.PutOptions{IfMatch: info.ETag})
-	} else {
-		err = upstream.ErrExists
-	}
+	err := p.Objects.Replace(ctx, name, old, data)
 	if errors.Is(err, upstream.ErrExists) {
-		err = hint(fmt.Errorf("another machine changed it at the same time: %w", err), "try again")
+		err = hint(err, "try again")
 	}
 	return err
 }

@@ -105,9 +105,9 @@ func (a *app) targetAdd(ctx context.Context, name string, w *where) error {
 
 // markTarget makes the storage one of the store of p; it refuses that of another.
 func markTarget(ctx context.Context, b upstream.Bucket, p keyring.Profile) error {
-	found, err := keyring.LoadProfile(ctx, profileBucket{b})
+	found, err := keyring.LoadProfile(ctx, inBucket(b))
 	if errors.Is(err, keyring.ErrNoStore) {
-		return keyring.CreateProfile(ctx, profileBucket{b}, p)
+		return keyring.CreateProfile(ctx, inBucket(b), p)
 	}
 	if err == nil && found.Store != p.Store {
 		err = hint(fmt.Errorf("it has the backups of another store: %s", describe(found)), "another prefix or folder is free")

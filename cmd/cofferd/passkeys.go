@@ -1,19 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"time"
 
-	"coffer/backup"
 	"coffer/daemon"
 	"coffer/daemon/web"
 	"coffer/keyring"
-	"coffer/upstream"
 )
 
 // passkeys are those of the store that the daemon works with.
@@ -23,8 +18,8 @@ type passkeys struct {
 	d    *daemon.Daemon
 }
 
-func newPasskeys(stateDir string, b backup.Bucket, ring *keyring.Ring, d *daemon.Daemon) *passkeys {
-	return &passkeys{keyring.Passkeys{Dir: stateDir, Profile: ring.Profile(), In: passkeyStore{b}}, ring, d}
+func newPasskeys(stateDir string, b keyring.Upstream, ring *keyring.Ring, d *daemon.Daemon) *passkeys {
+	return &passkeys{keyring.Passkeys{Dir: stateDir, Profile: ring.Profile(), In: keyring.Objects{In: b}}, ring, d}
 }
 
 // List implements [web.Passkeys].
@@ -86,48 +81,3 @@ func (k *passkeys) Unlock(ctx context.Context, id string, secret [32]byte) error
 	}
 	return k.d.Unlock(ctx, key.Bytes())
 }
-
-// passkeyStore is an upstream as the keyring needs it.
-type passkeyStore struct{ b backup.Bucket }
-
-func (s passkeyStore) Load(ctx context.Context, name string, limit int64) ([]byte, error) {
-	r, info, err := s.b.Get(ctx, name, 0, limit+1)
-	if errors.Is(err, upstream.ErrNotExist) {
-		return nil, fmt.Errorf("%w (%w)", err, fs.ErrNotExist)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	if info.Size > limit {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", name, info.Size, limit)
-	}
-	return io.ReadAll(io.LimitReader(r, limit+1))
-}
-
-func (s passkeyStore) Create(ctx context.Context, name string, data []byte) error {
-	_, err := s.b.Put(ctx, name, bytes.NewReader(data), int64(len(data)), upstream.PutOptions{IfAbsent: true})
-	if errors.Is(err, upstream.ErrExists) {
-		return fmt.Errorf("%w (%w)", err, fs.ErrExist)
-	}
-	return err
-}
-
-// errFull ends a listing.
-var errFull = errors.New("enough names")
-
-func (s passkeyStore) List(ctx context.Context, prefix string, limit int) (names []string, err error) {
-	err = s.b.List(ctx, prefix, "", func(i upstream.Info) error {
-		if len(names) == limit {
-			return errFull
-		}
-		names = append(names, i.Name)
-		return nil
-	})
-	if errors.Is(err, errFull) {
-		err = nil
-	}
-	return names, err
-}
-
-func (s passkeyStore) Remove(ctx context.Context, name string) error { return s.b.Delete(ctx, name) }
