@@ -44,7 +44,13 @@ func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
 }
 
 func scan(r pebble.Reader, prefix []byte, fn func(key, value []byte) bool) error {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	return each(r, prefix, after(prefix), func(key, value []byte) bool { return fn(key[1:], value) })
+}
+
+// each calls fn for the keys from from up to, not including, to, in byte order,
+// until fn returns false.
+func each(r pebble.Reader, from, to []byte, fn func(key, value []byte) bool) error {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
 		return err
 	}
@@ -54,7 +60,7 @@ func scan(r pebble.Reader, prefix []byte, fn func(key, value []byte) bool) error
 		if err != nil {
 			return err
 		}
-		if !fn(it.Key()[1:], v) {
+		if !fn(it.Key(), v) {
 			break
 		}
 	}

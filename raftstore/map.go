@@ -61,21 +61,7 @@ func (m *Map) Scan(from, to []byte, fn func(key, value []byte) bool) error {
 	if m.db == nil {
 		return errMapClosed
 	}
-	it, err := m.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return err
-		}
-		if !fn(it.Key(), v) {
-			break
-		}
-	}
-	return it.Error()
+	return each(m.db, from, to, fn)
 }
 
 // Write makes all the changes or none. A nil value deletes. Once the node cannot go on
