@@ -72,6 +72,7 @@ var homes = map[string][]string{
 	"filippo.io/nistec":                 {"ppss", "hsm", "vault"},
 	"github.com/hanwen/go-fuse":         {"cmd/coffer", "backup"},
 	"github.com/ccojocar/zxcvbn-go":     {"keyring"},
+	"github.com/dustin/go-humanize":     {"internal/human"},
 	"codeberg.org/go-pdf/fpdf":          {"keyring"},
 	"rsc.io/qr":                         {"keyring"},
 	"github.com/go-jose":                {"vault"},

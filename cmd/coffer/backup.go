@@ -14,6 +14,7 @@ import (
 	"coffer/backup"
 	"coffer/daemon"
 	"coffer/internal/config"
+	"coffer/internal/human"
 )
 
 func (a *app) backupCommand() *cobra.Command {
@@ -204,7 +205,7 @@ func (a *app) printSaved(r saved) error {
 	line := fmt.Sprintf("%s: snapshot %.8s", r.Source, r.Snapshot)
 	if p := r.Report; p != nil {
 		line += fmt.Sprintf(", %s, %s; %d new, %d changed, %s uploaded in %v",
-			count(p.Files, "file"), size(p.Bytes), p.New, p.Changed, size(p.Uploaded), r.Took.Round(100*time.Millisecond))
+			count(p.Files, "file"), human.Size(p.Bytes), p.New, p.Changed, human.Size(p.Uploaded), r.Took.Round(100*time.Millisecond))
 	}
 	_, err := fmt.Fprintln(a.out, line)
 	return err

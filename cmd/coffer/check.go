@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/backup"
+	"coffer/internal/human"
 )
 
 // errProblems ends a check that found damage. What, has been told before.
@@ -118,7 +119,7 @@ func (a *app) printCheck(r backup.CheckReport) error {
 	}
 	line := fmt.Sprintf("%s, %s, %s", count(r.Snapshots, "snapshot"), count(r.Packs, "pack"), count(r.Chunks, "chunk"))
 	if r.Bytes > 0 {
-		line += ", " + size(r.Bytes) + " read"
+		line += ", " + human.Size(r.Bytes) + " read"
 	}
 	if r.Unused > 0 {
 		line += fmt.Sprintf("; left by runs that were interrupted: %s", count(r.Unused, "pack"))

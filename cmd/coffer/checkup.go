@@ -17,6 +17,7 @@ import (
 
 	"coffer/daemon"
 	"coffer/internal/config"
+	"coffer/internal/human"
 )
 
 const (
@@ -207,7 +208,7 @@ func (p *patient) room(u *config.User) {
 			continue // the cache is not there before the first backup
 		}
 		if free := int64(st.Bavail) * st.Bsize; free < minRoom {
-			p.warn("room", "", "%s has %s left", dir, size(free))
+			p.warn("room", "", "%s has %s left", dir, human.Size(free))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/backup"
+	"coffer/internal/human"
 	"coffer/keyring"
 )
 
@@ -106,7 +107,7 @@ func (a *app) copy(ctx context.Context, w *where) error {
 	if a.json {
 		return a.printJSON(copied{Copy: &r})
 	}
-	_, err = fmt.Fprintf(a.out, "copied: %s, %s; there already: %d\n", count(r.Objects, "object"), size(r.Bytes), r.Present)
+	_, err = fmt.Fprintf(a.out, "copied: %s, %s; there already: %d\n", count(r.Objects, "object"), human.Size(r.Bytes), r.Present)
 	return err
 }
 

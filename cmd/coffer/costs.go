@@ -7,6 +7,7 @@ import (
 
 	"coffer/backup"
 	"coffer/internal/config"
+	"coffer/internal/human"
 	"coffer/upstream"
 )
 
@@ -51,7 +52,7 @@ func estimate(u *config.User, s backup.Stats, all []upstream.Requests, now time.
 func (a *app) printCosts(s statistics) error {
 	for _, r := range s.Requests {
 		if _, err := fmt.Fprintf(a.out, "%s, %s: %s that write or list, %s that read, %s that remove; %s sent, %s received\n", printable(r.Upstream), r.Month,
-			count(int(r.Write), "request"), count(int(r.Read), "request"), count(int(r.Free), "request"), size(r.Sent), size(r.Received)); err != nil {
+			count(int(r.Write), "request"), count(int(r.Read), "request"), count(int(r.Free), "request"), human.Size(r.Sent), human.Size(r.Received)); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/backup"
+	"coffer/internal/human"
 	"coffer/upstream"
 )
 
@@ -55,7 +56,7 @@ func (a *app) find(ctx context.Context, pattern, snapshot, source, host string) 
 			if a.json {
 				return json.NewEncoder(a.out).Encode(found{s.ID, s.Time, listed{path, e}})
 			}
-			_, err := fmt.Fprintf(a.out, "%.8s  %s  %10s  %s\n", s.ID, s.Time.Local().Format(time.DateTime), size(e.Size), printable(path))
+			_, err := fmt.Fprintf(a.out, "%.8s  %s  %10s  %s\n", s.ID, s.Time.Local().Format(time.DateTime), human.Size(e.Size), printable(path))
 			return err
 		})
 	}
@@ -159,7 +160,7 @@ func (a *app) stats(ctx context.Context) error {
 		ratio = fmt.Sprintf(", %.1f %% of all", 100*float64(s.Stored)/float64(s.Logical))
 	}
 	if _, err := fmt.Fprintf(a.out, "%s with files of %s in all\n%s without what is there twice: %s\n%s stored%s: %s, %s\n",
-		count(s.Snapshots, "snapshot"), size(s.Logical), size(s.Plain), count(s.Chunks, "chunk"), size(s.Stored), ratio, count(s.Packs, "pack"), count(s.Indexes, "index object")); err != nil {
+		count(s.Snapshots, "snapshot"), human.Size(s.Logical), human.Size(s.Plain), count(s.Chunks, "chunk"), human.Size(s.Stored), ratio, count(s.Packs, "pack"), count(s.Indexes, "index object")); err != nil {
 		return err
 	}
 	return a.printCosts(s)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/backup"
+	"coffer/internal/human"
 )
 
 func (a *app) forgetCommand() *cobra.Command {
@@ -178,11 +179,11 @@ func (a *app) runPrune(ctx context.Context, repo *backup.Repo, o backup.PruneOpt
 	}
 	_, err = fmt.Fprintf(a.out, "%s, %s, %sremoved now; %s, %s, %s removed after the grace time\n"+
 		"%s %swritten again without what is not needed: %s to upload; %s\n",
-		count(r.Removed, "pack"), size(r.RemovedBytes), did, count(r.Marked, "pack"), size(r.MarkedBytes), will,
-		count(r.Rewritten, "pack"), did, size(r.Uploaded), stay(r.Kept))
+		count(r.Removed, "pack"), human.Size(r.RemovedBytes), did, count(r.Marked, "pack"), human.Size(r.MarkedBytes), will,
+		count(r.Rewritten, "pack"), did, human.Size(r.Uploaded), stay(r.Kept))
 	if l := r.Locks; err == nil && l != (backup.Relocked{}) {
 		_, err = fmt.Fprintf(a.out, "%s locked anew; %s, %s, removed but still locked: the storage frees them by its lifecycle rule\n",
-			count(l.Extended, "object"), count(l.Hidden, "object"), size(l.HiddenBytes))
+			count(l.Extended, "object"), count(l.Hidden, "object"), human.Size(l.HiddenBytes))
 	}
 	return err
 }

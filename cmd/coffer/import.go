@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/backup"
+	"coffer/internal/human"
 	"coffer/upstream"
 )
 
@@ -98,10 +99,10 @@ func (a *app) brought(r backup.BringReport, err error, verb string, answer any) 
 		}
 		for _, s := range r.Snapshots {
 			fmt.Fprintf(a.out, "%s %.8s: %s, %s of %s, %s, %s\n", verb, s.ID, printable(s.Source), s.Time.Local().Format("2006-01-02 15:04:05"),
-				printable(s.Host), count(s.Stats.Files, "file"), size(s.Stats.Bytes))
+				printable(s.Host), count(s.Stats.Files, "file"), human.Size(s.Stats.Bytes))
 		}
 		if err == nil {
-			_, err = fmt.Fprintf(a.out, "%s %s, %s read, %s uploaded; there already: %d\n", verb, count(len(r.Snapshots), "snapshot"), size(r.Read), size(r.Uploaded), r.Present)
+			_, err = fmt.Fprintf(a.out, "%s %s, %s read, %s uploaded; there already: %d\n", verb, count(len(r.Snapshots), "snapshot"), human.Size(r.Read), human.Size(r.Uploaded), r.Present)
 		}
 	}
 	if err == nil && len(r.Failed) > 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/backup"
+	"coffer/internal/human"
 )
 
 func (a *app) lsCommand() *cobra.Command {
@@ -110,7 +111,7 @@ func (a *app) printEntry(path string, e backup.Entry, long bool) error {
 	if e.Missing {
 		shown += " (content could not be read)"
 	}
-	_, err := fmt.Fprintf(a.out, "%s %5d %5d %10s %s %s\n", modeString(e), e.UID, e.GID, size(e.Size), e.ModTime.Local().Format(time.DateTime), shown)
+	_, err := fmt.Fprintf(a.out, "%s %5d %5d %10s %s %s\n", modeString(e), e.UID, e.GID, human.Size(e.Size), e.ModTime.Local().Format(time.DateTime), shown)
 	return err
 }
 

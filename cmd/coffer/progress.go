@@ -10,6 +10,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"coffer/backup"
+	"coffer/internal/human"
 )
 
 // meter shows how far a run is: a bar on a terminal, elsewhere a line a minute,
@@ -69,9 +70,9 @@ func (m *meter) line() string {
 	if p.Counted {
 		s = fmt.Sprintf("%s, %d of %s", p.Phase, p.Files, count(p.AllFiles, "file"))
 	}
-	s += ", " + size(p.Bytes)
+	s += ", " + human.Size(p.Bytes)
 	if p.Counted {
-		s += " of " + size(p.AllBytes)
+		s += " of " + human.Size(p.AllBytes)
 	}
 	if took := time.Since(p.Started); p.Counted && p.Bytes > 0 && p.Bytes < p.AllBytes && !p.Started.IsZero() && took > 5*time.Second {
 		left := time.Duration(float64(took) * float64(p.AllBytes-p.Bytes) / float64(p.Bytes))

@@ -16,6 +16,7 @@ import (
 	"coffer/backup"
 	"coffer/daemon"
 	"coffer/internal/config"
+	"coffer/internal/human"
 	"coffer/keyring"
 	"coffer/proxy"
 	"coffer/seal"
@@ -87,7 +88,7 @@ func (a *app) rekey(ctx context.Context, p *protection) error {
 		a.warn("warning", name, "neither key opens it: it was left as it is")
 	}
 	_, err = fmt.Fprintf(a.out, "The store has a new key. Encrypted anew: %s, %s; keys of S3 objects: %d\n",
-		count(answer.Repository.Objects, "object"), size(answer.Repository.Bytes), answer.Gateway.Objects)
+		count(answer.Repository.Objects, "object"), human.Size(answer.Repository.Bytes), answer.Gateway.Objects)
 	a.say("Other machines need it: \"coffer recover\" there. Destroy the old digits, and print the recovery sheet anew.")
 	return err
 }

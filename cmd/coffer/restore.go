@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/backup"
+	"coffer/internal/human"
 )
 
 // restoreFlags are the flags of restore.
@@ -147,7 +148,7 @@ func (a *app) printRestore(o backup.RestoreOptions, r backup.Report) error {
 		}
 	}
 	line := fmt.Sprintf("%s snapshot %.8s of %s to %s: %s, %s", verb, o.Snapshot.ID, o.Snapshot.Time.Local().Format(time.DateTime),
-		printable(o.To), count(r.Files, "file"), size(r.Bytes))
+		printable(o.To), count(r.Files, "file"), human.Size(r.Bytes))
 	var notes []string
 	for _, x := range []struct {
 		n    int64

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/backup"
+	"coffer/internal/human"
 )
 
 func (a *app) snapshotsCommand() *cobra.Command {
@@ -78,7 +79,7 @@ func (a *app) printSnapshots(list []*backup.Snapshot, filtered bool) error {
 			note += " (incomplete)"
 		}
 		fmt.Fprintf(t, "%.8s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", s.ID, s.Time.Local().Format(time.DateTime), printable(s.Host), printable(s.Source),
-			s.Stats.Files, size(s.Stats.Bytes), size(s.Stats.Uploaded), printable(note))
+			s.Stats.Files, human.Size(s.Stats.Bytes), human.Size(s.Stats.Uploaded), printable(note))
 	}
 	return t.Flush()
 }

@@ -12,6 +12,7 @@ import (
 
 	"coffer/daemon"
 	"coffer/internal/config"
+	"coffer/internal/human"
 	"coffer/keyring"
 )
 
@@ -243,7 +244,7 @@ func describeDaemon(d *daemon.Status) string {
 func describeSource(s daemon.SourceStatus, now time.Time) string {
 	out := s.State
 	if p := s.Progress; p != nil && p.AllBytes > 0 {
-		out += fmt.Sprintf(" (%s of %s)", size(p.Bytes), size(p.AllBytes))
+		out += fmt.Sprintf(" (%s of %s)", human.Size(p.Bytes), human.Size(p.AllBytes))
 	}
 	if s.LastSaved.IsZero() {
 		out += ", never saved"

@@ -154,20 +154,3 @@ func count[N int | int64](n N, one string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, one)
 }
-
-// size prints bytes for people.
-func size(n int64) string {
-	const units = "kMGTPE"
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, u := float64(n), -1
-	for v >= 999.5 && u < len(units)-1 {
-		v /= 1000
-		u++
-	}
-	if v < 9.995 {
-		return fmt.Sprintf("%.1f %cB", v, units[u])
-	}
-	return fmt.Sprintf("%.0f %cB", v, units[u])
-}

@@ -259,14 +259,6 @@ func TestParseUpstream(t *testing.T) {
 	}
 }
 
-func TestSize(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 9949: "9.9 kB", 12345: "12 kB", 999499: "999 kB", 999500: "1.0 MB", 3e6: "3.0 MB", 1 << 62: "4.6 EB"} {
-		if got := size(n); got != want {
-			t.Errorf("%d: got %s, want %s", n, got, want)
-		}
-	}
-}
-
 func TestNames(t *testing.T) {
 	for path, want := range map[string]string{"/home/anna": "anna", "/x/My Docs": "My-Docs", "/": "", "/x/.config": "config"} {
 		if got := sourceName(path); got != want {

@@ -63,7 +63,7 @@ func TestUpkeep(t *testing.T) {
 	}
 	for _, task := range []struct{ name, want string }{
 		{"forget", "snapshots: 1 removed, 1 stay"}, {"check", "all there: snapshots 1, "}, {"read", "part 1 of 26"},
-		{"drill", "files restored: 1 (11 bytes), of them 1 the same"}, {"prune", "marked"},
+		{"drill", "files restored: 1 (11 B), of them 1 the same"}, {"prune", "marked"},
 	} {
 		st, err := p.RunTask(t.Context(), task.name)
 		if err != nil || st.Error != "" || !strings.Contains(st.Result, task.want) {

@@ -15,6 +15,7 @@ import (
 
 	"coffer/backup"
 	"coffer/daemon"
+	"coffer/internal/human"
 )
 
 // The bounds of one drill.
@@ -69,7 +70,7 @@ func (k *keeper) drill(ctx context.Context, repo Repo, _ int) (string, error) {
 		return "", &daemon.Trouble{Lasting: true, Err: fmt.Errorf("%d of %d restored files are not as they were backed up", sum.bad, sum.files),
 			Hint: `"coffer check --read-data" looks at everything; the daemon's log names the files`}
 	}
-	return fmt.Sprintf("files restored: %d (%s), of them %d the same as on this machine, %d changed here since", sum.files, size(sum.bytes), sum.same, sum.changed), nil
+	return fmt.Sprintf("files restored: %d (%s), of them %d the same as on this machine, %d changed here since", sum.files, human.Size(sum.bytes), sum.same, sum.changed), nil
 }
 
 func (k *keeper) drillSource(ctx context.Context, repo Repo, s *backup.Snapshot, sum *tally) error {

@@ -15,6 +15,7 @@ import (
 
 	"coffer/backup"
 	"coffer/daemon"
+	"coffer/internal/human"
 )
 
 // Repo is what the tasks need of a repository; *backup.Repo is one.
@@ -111,9 +112,9 @@ func (k *keeper) prune(ctx context.Context, repo Repo, _ int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	said := fmt.Sprintf("%d packs (%s) removed; %d (%s) marked, to be removed after the grace time", r.Removed, size(r.RemovedBytes), r.Marked, size(r.MarkedBytes))
+	said := fmt.Sprintf("%d packs (%s) removed; %d (%s) marked, to be removed after the grace time", r.Removed, human.Size(r.RemovedBytes), r.Marked, human.Size(r.MarkedBytes))
 	if l := r.Locks; l != (backup.Relocked{}) {
-		said += fmt.Sprintf("; %d objects locked anew, %d (%s) removed but still locked", l.Extended, l.Hidden, size(l.HiddenBytes))
+		said += fmt.Sprintf("; %d objects locked anew, %d (%s) removed but still locked", l.Extended, l.Hidden, human.Size(l.HiddenBytes))
 	}
 	return said, nil
 }
@@ -138,7 +139,7 @@ func (k *keeper) read(ctx context.Context, repo Repo, round int) (string, error)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s read back, part %d of %d", size(r.Bytes), part, of), k.sound(r)
+	return fmt.Sprintf("%s read back, part %d of %d", human.Size(r.Bytes), part, of), k.sound(r)
 }
 
 // sound turns what a check found into an error.
@@ -158,17 +159,4 @@ func (k *keeper) sound(r backup.CheckReport) error {
 			Hint: `"coffer check" says more; another upstream may still have them: "coffer check --mirrors"`}
 	}
 	return nil
-}
-
-// size is a number of bytes for people.
-func size(n int64) string {
-	const units = "kMGTPE"
-	if n < 1000 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	f, i := float64(n)/1000, 0
-	for f >= 1000 && i < len(units)-1 {
-		f, i = f/1000, i+1
-	}
-	return fmt.Sprintf("%.1f %cB", f, units[i])
 }

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"coffer/backup"
+	"coffer/internal/human"
 )
 
 const (
@@ -126,7 +127,7 @@ func (p place) view(path string, e backup.Entry, now time.Time) entryView {
 	case "dir":
 		v.Icon = "folder"
 	case "file":
-		v.Icon, v.Size = "file", sizeText(e.Size)
+		v.Icon, v.Size = "file", human.Size(e.Size)
 	case "symlink":
 		v.Note = "→ " + printable(e.Target)
 	default:

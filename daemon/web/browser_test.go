@@ -300,7 +300,7 @@ func TestBrowserLive(t *testing.T) {
 	}, daemon.Event{Kind: daemon.Progress, Source: "documents"})
 	b.wait(card + `.querySelector("progress").value === ` + fmt.Sprint(int64(11)<<30))
 	b.wait(`document.getElementById("headline").textContent.includes("failed: mail")`)
-	if got := eval[string](b, card+".innerText"); !strings.Contains(got, "11.0 GiB of 31.0 GiB") || !strings.Contains(got, evilName) || !strings.Contains(got, "left") {
+	if got := eval[string](b, card+".innerText"); !strings.Contains(got, "12 GB of 33 GB") || !strings.Contains(got, evilName) || !strings.Contains(got, "left") {
 		t.Errorf("the card says %q", got)
 	}
 	b.shot("running-light-1280")

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"coffer/backup"
+	"coffer/internal/human"
 )
 
 const (
@@ -84,15 +85,15 @@ func drawCharts(name string, all []*backup.Snapshot) chartsView {
 		size = append(size, s.Stats.Bytes)
 		added = append(added, s.Stats.Added)
 		took = append(took, int64(max(s.End.Sub(s.Time), 0)))
-		v.Rows = append(v.Rows, chartRow{dateText(s.Time), sizeText(s.Stats.Bytes), sizeText(s.Stats.Added), tookText(s.End.Sub(s.Time))})
+		v.Rows = append(v.Rows, chartRow{dateText(s.Time), human.Size(s.Stats.Bytes), human.Size(s.Stats.Added), tookText(s.End.Sub(s.Time))})
 	}
 	if len(all) > 0 {
 		v.From, v.To = at[0].Local().Format("2 Jan 2006"), at[len(at)-1].Local().Format("2 Jan 2006")
 	}
 	length := func(n int64) string { return tookText(time.Duration(n)) }
 	v.Charts = []chart{
-		drawLine("Size", at, size, sizeText),
-		drawBars("Added by each backup", at, added, sizeText),
+		drawLine("Size", at, size, human.Size),
+		drawBars("Added by each backup", at, added, human.Size),
 		drawBars("Duration", at, took, length),
 	}
 	return v

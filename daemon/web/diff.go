@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"coffer/backup"
+	"coffer/internal/human"
 )
 
 const (
@@ -121,7 +122,7 @@ func (p place) change(from *backup.Snapshot, c backup.Change) changeView {
 	}
 	v.Size = v.entryView.Size
 	if c.Old != nil && c.New != nil && c.Old.Type == "file" && c.New.Type == "file" && c.Old.Size != c.New.Size {
-		v.Size = sizeText(c.Old.Size) + " → " + sizeText(c.New.Size)
+		v.Size = human.Size(c.Old.Size) + " → " + human.Size(c.New.Size)
 	}
 	return v
 }

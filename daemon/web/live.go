@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"coffer/daemon"
+	"coffer/internal/human"
 )
 
 const (
@@ -159,7 +160,7 @@ func (v *eventView) report(e daemon.Event) {
 	if r == nil {
 		return
 	}
-	v.Text += fmt.Sprintf(": %s new, %s changed, %s sent", countText(r.New), plural(r.Changed, "file"), sizeText(r.Uploaded))
+	v.Text += fmt.Sprintf(": %s new, %s changed, %s sent", countText(r.New), plural(r.Changed, "file"), human.Size(r.Uploaded))
 	for _, f := range r.Failed {
 		if len(v.Failed) == maxNotes {
 			v.More = len(r.Failed) - maxNotes

@@ -8,6 +8,7 @@ import (
 
 	"coffer/backup"
 	"coffer/daemon"
+	"coffer/internal/human"
 )
 
 // Tones say how a state is meant: they choose colour and icon, never alone what
@@ -152,15 +153,15 @@ func viewProgress(p *backup.Progress, now time.Time) *progressView {
 	if p == nil {
 		return &progressView{Text: "Starting …"}
 	}
-	v := &progressView{Value: p.Bytes, Text: sizeText(p.Bytes) + ", " + plural(p.Files, "file"), Current: printable(p.Current)}
+	v := &progressView{Value: p.Bytes, Text: human.Size(p.Bytes) + ", " + plural(p.Files, "file"), Current: printable(p.Current)}
 	took := now.Sub(p.Started).Seconds()
 	if took > 1 && !p.Started.IsZero() {
-		v.Rate = sizeText(int64(float64(p.Bytes)/took)) + "/s"
+		v.Rate = human.Size(int64(float64(p.Bytes)/took)) + "/s"
 	}
 	if p.AllBytes == 0 {
 		return v
 	}
-	v.Text = fmt.Sprintf("%s of %s, %s of %s", sizeText(p.Bytes), sizeText(p.AllBytes), countText(p.Files), plural(p.AllFiles, "file"))
+	v.Text = fmt.Sprintf("%s of %s, %s of %s", human.Size(p.Bytes), human.Size(p.AllBytes), countText(p.Files), plural(p.AllFiles, "file"))
 	if !p.Counted {
 		v.Text += " found so far"
 		return v

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"coffer/backup"
+	"coffer/internal/human"
 )
 
 const (
@@ -33,7 +34,7 @@ type snapshotView struct {
 func viewSnapshot(s *backup.Snapshot, now time.Time) snapshotView {
 	return snapshotView{
 		ID: s.ID, Short: short(s.ID), Source: printable(s.Source), Host: printable(s.Host), Time: moment(s.Time, now, ""),
-		Clock: s.Time.Local().Format("15:04"), Files: s.Stats.Files, Size: sizeText(s.Stats.Bytes), Added: sizeText(s.Stats.Added),
+		Clock: s.Time.Local().Format("15:04"), Files: s.Stats.Files, Size: human.Size(s.Stats.Bytes), Added: human.Size(s.Stats.Added),
 		Took: tookText(s.End.Sub(s.Time)), Partial: s.Partial, Tags: s.Tags,
 	}
 }

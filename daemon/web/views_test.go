@@ -27,7 +27,7 @@ func TestChanges(t *testing.T) {
 	if resp.StatusCode != 200 || !strings.Contains(body, `value="`+before.ID+`" selected`) || strings.Contains(body, s.repo.snaps[numSnapshots-2].ID) {
 		t.Errorf("compared with another one: %s", resp.Status)
 	}
-	for _, want := range []string{"1 added · 1 removed · 1 changed · 1 of another type", "48.2 KiB → 145 KiB", "/snapshots/" + before.ID + "?path=%2FLetters%2Fto-grandma.txt"} {
+	for _, want := range []string{"1 added · 1 removed · 1 changed · 1 of another type", "49 kB → 148 kB", "/snapshots/" + before.ID + "?path=%2FLetters%2Fto-grandma.txt"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is not there", want)
 		}

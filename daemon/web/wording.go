@@ -9,23 +9,6 @@ import (
 	"unicode/utf8"
 )
 
-// sizeText is a count of bytes for people: "12.3 MiB".
-func sizeText(n int64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, unit := float64(n), 0
-	for f >= 1024 && unit < 6 {
-		f /= 1024
-		unit++
-	}
-	digits := 1
-	if f >= 100 {
-		digits = 0
-	}
-	return strconv.FormatFloat(f, 'f', digits, 64) + " " + "KMGTPE"[unit-1:unit] + "iB"
-}
-
 // countText is a number with its thousands apart: "1,234,567".
 func countText(n int64) string {
 	s := strconv.FormatInt(n, 10)

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"coffer/internal/human"
 )
 
 // The two passwords of the story, and the exit statuses of "coffer recover".
@@ -160,7 +162,7 @@ func (s *story) waitForPush() error {
 	if err != nil {
 		return err
 	}
-	s.note("snapshot %s: %d files, %s read, %s uploaded", snap.ID, snap.Stats.Files, mb(snap.Stats.Bytes), mb(snap.Stats.Uploaded))
+	s.note("snapshot %s: %d files, %s read, %s uploaded", snap.ID, snap.Stats.Files, human.Size(snap.Stats.Bytes), human.Size(snap.Stats.Uploaded))
 	return nil
 }
 
@@ -177,7 +179,7 @@ func (s *story) lookUpstream() error {
 	if found != "" {
 		return fmt.Errorf("the storage can read %s", found)
 	}
-	s.note("%d files, %s: no name, no content of the source tree anywhere in them", files, mb(size))
+	s.note("%d files, %s: no name, no content of the source tree anywhere in them", files, human.Size(size))
 	return nil
 }
 
@@ -195,7 +197,7 @@ func (s *story) editOneFile() error {
 	if err != nil {
 		return err
 	}
-	s.note("snapshot %s: %d files again, but only %s uploaded", snap.ID, snap.Stats.Files, mb(snap.Stats.Uploaded))
+	s.note("snapshot %s: %d files again, but only %s uploaded", snap.ID, snap.Stats.Files, human.Size(snap.Stats.Uploaded))
 	if snap.Stats.Uploaded > 4<<20 {
 		return fmt.Errorf("an edit of one line uploaded %d bytes", snap.Stats.Uploaded)
 	}
@@ -238,7 +240,7 @@ func (s *story) compare() (err error) {
 	s.say("Comparing every byte, mode, time and link")
 	s.files, s.bytes, err = compareTrees(filepath.Join(s.stage.dir, "truth"), filepath.Join(s.stage.dir, "restored"))
 	if err == nil {
-		s.note("%d files, %s: identical", s.files, mb(s.bytes))
+		s.note("%d files, %s: identical", s.files, human.Size(s.bytes))
 	}
 	return err
 }
@@ -302,5 +304,3 @@ func errorLine(stderr string) string {
 	}
 	return stderr
 }
-
-func mb(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

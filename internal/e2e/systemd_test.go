@@ -320,7 +320,7 @@ func (b *booted) verifies() {
 	b.must("systemctl", "enable", "--now", "coffer-verify@alice.timer")
 	b.must("systemctl", "start", "coffer-verify@alice.service") // returns when it has ended well
 	out := b.sh("alice", "coffer maintain")
-	for _, want := range []string{"all there: ", "read back, part 1 of 26; ", "files restored: 1 (7 bytes), of them 1 the same as on this machine"} {
+	for _, want := range []string{"all there: ", "read back, part 1 of 26; ", "files restored: 1 (7 B), of them 1 the same as on this machine"} {
 		if !strings.Contains(out, want) {
 			b.t.Errorf("no %q in\n%s", want, out)
 		}
