@@ -24,7 +24,7 @@ func (a *app) clusterCommand() *cobra.Command {
 		a.statusCommand(), a.verifyCommand(), a.joinCommand(),
 		a.changeCommand("remove NODE", "Take a node out for ever; ask the leader", "/remove", one("the node's name")),
 		a.changeCommand("transfer-leader [NODE]", "Let another node lead; ask the leader", "/transfer-leader", cobra.MaximumNArgs(1)),
-		a.beginCommand(), a.recoverCommand())
+		a.beginCommand(), a.recoverCommand("recover"))
 }
 
 // changeCommand has the node that runs, which must lead, change the group.
@@ -159,11 +159,12 @@ func (a *app) beginCommand() *cobra.Command {
 	}
 }
 
-func (a *app) recoverCommand() *cobra.Command {
+// recoverCommand is "cluster recover", and "snapshot restore" for who looks there.
+func (a *app) recoverCommand(verb string) *cobra.Command {
 	var penalty uint8
 	c := &cobra.Command{
-		Use: "recover FILE", Short: "Begin the group again from a copy of its state, on this node", Args: one("the file that \"snapshot save\" wrote"),
-		Long: "Recover is for a fleet whose majority has lost its replicated state, and which has its ledgers, keys and\n" +
+		Use: verb + " FILE", Short: "Begin the group again from a copy of its state, on this node", Args: one("the file that \"snapshot save\" wrote"),
+		Long: "This is for a fleet whose majority has lost its replicated state, and which has its ledgers, keys and\n" +
 			"tokens. Take the copy from the node whose state is newest, which may run without a majority: \"snapshot save\".\n" +
 			"Stop all nodes, give every one the same copy and penalty, and start them. What this node has of the old\n" +
 			"group is kept beside, under raft.before. The new group is of the next generation: the HSMs remember it and\n" +

@@ -18,13 +18,14 @@ import (
 
 func (a *app) fleetCommand() *cobra.Command {
 	return group("fleet", "The signed description of a fleet",
-		a.fleetKeyCommand(), a.fleetInitCommand(), a.fleetNextCommand(), a.fleetSignCommand(), a.fleetShowCommand(), a.fleetVerifyCommand(), a.fleetAuditCommand())
+		a.keyCommand("Make a root key, to be kept offline; prints its public half"), a.fleetInitCommand(), a.fleetNextCommand(), a.fleetSignCommand(), a.fleetShowCommand(), a.fleetVerifyCommand(), a.fleetAuditCommand())
 }
 
-func (a *app) fleetKeyCommand() *cobra.Command {
+// keyCommand makes a key that signs: a fleet's root, or what issues tokens.
+func (a *app) keyCommand(short string) *cobra.Command {
 	var out string
 	c := &cobra.Command{
-		Use: "key", Short: "Make a root key, to be kept offline; prints its public half", Args: none,
+		Use: "key", Short: short, Args: none,
 		RunE: func(*cobra.Command, []string) error {
 			public, err := makeSigningKey(out)
 			if err != nil {
@@ -247,9 +248,27 @@ func (a *app) fleetShowCommand() *cobra.Command {
 	}
 }
 
+// rootFlags are the root keys that a fleet file is checked against.
+type rootFlags struct {
+	keys   []string
+	quorum int
+}
+
+func (f *rootFlags) add(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.keys, "root", nil, "public root key, 64 hex digits; more than once for several")
+	c.Flags().IntVar(&f.quorum, "quorum", 0, "signatures that are needed; default more than half of the root keys")
+}
+
+func (f *rootFlags) parse() (vault.Roots, error) {
+	r, err := vault.ParseRoots(f.keys, f.quorum)
+	if err != nil {
+		return r, &exitError{err, exitUsage, "--root HEX, as \"fleet key\" printed it"}
+	}
+	return r, nil
+}
+
 func (a *app) fleetVerifyCommand() *cobra.Command {
-	var roots []string
-	var quorum int
+	var r rootFlags
 	c := &cobra.Command{
 		Use: "verify FLEET.cbor", Short: "Check a manifest's signatures and validity", Args: one("the fleet file"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -257,11 +276,11 @@ func (a *app) fleetVerifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := vault.ParseRoots(roots, quorum)
+			trusted, err := r.parse()
 			if err != nil {
-				return &exitError{err, exitUsage, "--root HEX, as \"fleet key\" printed it"}
+				return err
 			}
-			m, err := s.Verify(r, time.Now())
+			m, err := s.Verify(trusted, time.Now())
 			if err != nil {
 				return err
 			}
@@ -273,21 +292,19 @@ func (a *app) fleetVerifyCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringArrayVar(&roots, "root", nil, "public root key, 64 hex digits; more than once for several")
-	c.Flags().IntVar(&quorum, "quorum", 0, "signatures that are needed; default more than half of the root keys")
+	r.add(c)
 	return c
 }
 
 func (a *app) fleetAuditCommand() *cobra.Command {
-	var roots []string
-	var quorum int
+	var r rootFlags
 	c := &cobra.Command{
 		Use: "audit FILE...", Short: "Check a fleet's whole history: its fleet files from the first on, in order, or all in one file",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			r, err := vault.ParseRoots(roots, quorum)
+			trusted, err := r.parse()
 			if err != nil {
-				return &exitError{err, exitUsage, "--root HEX, as \"fleet key\" printed it"}
+				return err
 			}
 			var log bytes.Buffer
 			for _, file := range args {
@@ -297,7 +314,7 @@ func (a *app) fleetAuditCommand() *cobra.Command {
 				}
 				log.Write(b)
 			}
-			all, err := vault.AuditManifests(&log, r)
+			all, err := vault.AuditManifests(&log, trusted)
 			if err != nil {
 				return err
 			}
@@ -307,7 +324,6 @@ func (a *app) fleetAuditCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringArrayVar(&roots, "root", nil, "public root key, 64 hex digits; more than once for several")
-	c.Flags().IntVar(&quorum, "quorum", 0, "signatures that are needed; default more than half of the root keys")
+	r.add(c)
 	return c
 }

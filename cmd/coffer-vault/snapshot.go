@@ -21,12 +21,7 @@ func (a *app) snapshotCommand() *cobra.Command {
 			RunE: func(cmd *cobra.Command, args []string) error { return a.saveSnapshot(cmd.Context(), args[0]) }},
 		&cobra.Command{Use: "inspect FILE", Short: "Read a file whole and say what it holds", Args: one("the file"),
 			RunE: func(_ *cobra.Command, args []string) error { return a.inspectSnapshot(args[0]) }},
-		&cobra.Command{Use: "restore FILE", Short: "Begin the fleet of the manifest again from a file, on this node", Args: one("the file"),
-			Long: "Restore puts the state into this node's folder, which must hold no raft state. Every node of the\n" +
-				"manifest must restore the same file before any is started. The new fleet is of the next generation:\n" +
-				"each node's HSM remembers it and runs no older disk. What was counted after the file was written is\n" +
-				"not in it; the nodes' own ledgers still hold it, and refuse what they have seen spent.",
-			RunE: func(_ *cobra.Command, args []string) error { return a.restoreSnapshot(args[0]) }})
+		a.recoverCommand("restore"))
 }
 
 func (a *app) saveSnapshot(ctx context.Context, file string) (err error) {
@@ -80,21 +75,4 @@ func (a *app) printBackup(info raftstore.BackupInfo) error {
 	fmt.Fprintf(a.out, "state up to entry %d of term %d, generation %d, written by %s on %s\n",
 		info.Index, info.Term, info.Generation, info.Node, info.Time.Format("2006-01-02 15:04:05 MST"))
 	return nil
-}
-
-func (a *app) restoreSnapshot(file string) error {
-	_, rc, err := a.groupConfig()
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := raftstore.Restore(rc, f, nil)
-	if err != nil {
-		return hinted(fmt.Errorf("%s: %w", file, err), `an existing group is not overwritten; "cluster recover" keeps it beside`)
-	}
-	return a.printBackup(info)
 }

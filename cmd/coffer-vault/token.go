@@ -65,20 +65,8 @@ func tokenKeys(file string) ([]ed25519.PublicKey, error) {
 }
 
 func (a *app) tokenCommand() *cobra.Command {
-	var out string
-	key := &cobra.Command{
-		Use: "key", Short: "Make the key that issues account tokens; prints its public half, for the nodes", Args: none,
-		RunE: func(*cobra.Command, []string) error {
-			public, err := makeSigningKey(out)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(a.out, public)
-			return nil
-		},
-	}
-	required(key, &out, "out", "file to write the key to, 0600")
-	return group("token", "Account tokens", key, a.tokenIssueCommand())
+	return group("token", "Account tokens",
+		a.keyCommand("Make the key that issues account tokens; prints its public half, for the nodes"), a.tokenIssueCommand())
 }
 
 func (a *app) tokenIssueCommand() *cobra.Command {
