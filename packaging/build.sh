@@ -44,7 +44,7 @@ page() { mkdir -p "$root/usr/share/man/man${1##*.}" && gzip -9nc "$1" >"$root/us
 client() {
 	program 0 coffer
 	program 0 cofferd
-	for u in systemd/system/coffer{-all.service,@.service,@.socket,.target,.slice,-notify@.service,-verify@.service,-verify@.timer}; do file "$u" "usr/lib/systemd/system/${u##*/}"; done
+	for u in systemd/system/coffer{-all.service,@.service,@.socket,.target,.slice,-notify@.service,-notify-all.service,-verify@.service,-verify@.timer}; do file "$u" "usr/lib/systemd/system/${u##*/}"; done
 	for u in systemd/user/*; do file "$u" "usr/lib/systemd/user/${u##*/}"; done
 	printf 'disable %s\n' coffer-all.service coffer@.service coffer@.socket coffer.target coffer-verify@.timer | text usr/lib/systemd/system-preset/90-coffer.preset
 	printf 'disable %s\n' coffer.service coffer-s3.socket | text usr/lib/systemd/user-preset/90-coffer.preset
@@ -65,7 +65,7 @@ client() {
 
 vault() {
 	program 1 coffer-vault
-	for u in systemd/system/coffer-vault{@.service,@.socket,.target}; do file "$u" "usr/lib/systemd/system/${u##*/}"; done
+	for u in systemd/system/coffer-vault{@.service,@.socket,.target,-notify@.service}; do file "$u" "usr/lib/systemd/system/${u##*/}"; done
 	printf 'disable %s\n' coffer-vault@.service coffer-vault@.socket coffer-vault.target | text usr/lib/systemd/system-preset/90-coffer-vault.preset
 	for d in sysusers tmpfiles; do grep coffer-vault "systemd/$d.d/coffer.conf" | text "usr/lib/$d.d/coffer-vault.conf"; done
 	for p in man/coffer-vault.toml.5 man/coffer-vault.8; do page "$p"; done

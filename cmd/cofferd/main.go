@@ -91,7 +91,11 @@ func begin(args []string) (s start, err error) {
 	if s.file, s.tell, err = flags(args); err != nil {
 		return s, err
 	}
-	if s.c, err = config.LoadUser(s.file); err != nil {
+	load := config.LoadUser
+	if s.tell != "" {
+		load = config.LoadNotify // the daemon may have failed for what else is in the file
+	}
+	if s.c, err = load(s.file); err != nil {
 		return s, &exitError{err, exitConfig, `"coffer setup" writes a configuration; the example coffer.toml explains every key`}
 	}
 	if s.level, err = zap.ParseAtomicLevel(s.c.Log.Level); err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,12 +21,7 @@ const tellTimeout = 100 * time.Second
 func tell(ctx context.Context, s start, unit string) error {
 	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
 	defer cancel()
-	all := notify.New(notifyConfig(s.c, s.log)).Send(ctx, daemon.Notice{Change: daemon.Began, Problems: []daemon.Problem{{
-		ID: "failed:" + unit, Kind: "failed", Since: time.Now(),
-		Text:    unit + " has failed and does not run: nothing is backed up",
-		General: "the backup daemon has failed and does not run: nothing is backed up",
-		Hint:    "systemctl status " + unit + " says why",
-	}}})
+	all := notify.New(notifyConfig(s.c, s.log)).Send(ctx, daemon.Notice{Change: daemon.Began, Problems: []daemon.Problem{failure(unit)}})
 	var errs []error
 	for _, d := range all {
 		if d.Error != "" {
@@ -35,4 +31,20 @@ func tell(ctx context.Context, s start, unit string) error {
 		s.log.Info("told", zap.String("channel", d.Channel), zap.String("unit", unit))
 	}
 	return errors.Join(errs...)
+}
+
+// failure is the problem that a unit has failed.
+func failure(unit string) daemon.Problem {
+	p := daemon.Problem{
+		ID: "failed:" + unit, Kind: "failed", Since: time.Now(),
+		Text:    unit + " has failed and does not run: nothing is backed up",
+		General: "the backup daemon has failed and does not run: nothing is backed up",
+		Hint:    "systemctl status " + unit + " says why",
+	}
+	if strings.HasPrefix(unit, "coffer-vault@") {
+		p.Kind = notify.KindVault
+		p.Text = unit + " has failed and does not run: the vault has a node less"
+		p.General = "a vault node has failed and does not run: the vault has a node less"
+	}
+	return p
 }

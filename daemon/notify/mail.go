@@ -31,7 +31,7 @@ func (c Mail) send(ctx context.Context, m Message) error {
 	if err := errors.Join(msg.From(c.From), msg.To(c.To...)); err != nil {
 		return &refused{fmt.Errorf("addressing a mail: %w", err)}
 	}
-	msg.Subject(subject(m.Event, len(m.Problems)))
+	msg.Subject(m.subject())
 	msg.SetDate()
 	msg.SetMessageID()
 	msg.SetGenHeader("Auto-Submitted", "auto-generated")

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -64,14 +65,14 @@ type Item struct {
 	Hint   string    `json:"hint,omitempty"`
 }
 
+// KindVault is the kind of the problem that a vault node does not run: the one that
+// is not about the backups of a machine.
+const KindVault = "vault-failed"
+
 // message says what may be said of a notice.
 func (c *Config) message(n daemon.Notice) Message {
 	m := Message{Event: string(n.Change), Time: time.Now().UTC(), Problems: []Item{}}
-	lines := []string{subject(string(n.Change), len(n.Problems))}
-	if c.Details {
-		m.Host = c.Host
-		lines[0] += " on " + c.Host
-	}
+	var lines []string
 	for _, p := range n.Problems {
 		i := Item{Kind: p.Kind, Task: p.Task, Since: p.Since.UTC(), Text: p.General}
 		if c.Details {
@@ -84,26 +85,40 @@ func (c *Config) message(n daemon.Notice) Message {
 		lines = append(lines, line)
 		m.Problems = append(m.Problems, i)
 	}
-	if n.Change != daemon.Solved && len(n.Problems) > 0 {
+	if n.Change != daemon.Solved && len(n.Problems) > 0 && m.about() == "the backups" {
 		lines = append(lines, `"coffer status" on that machine says more.`)
 	}
+	first := m.subject()
+	if c.Details {
+		m.Host = c.Host
+		first += " on " + c.Host
+	}
+	lines = slices.Insert(lines, 0, first)
 	m.Text = strings.Join(lines, "\n")
 	return m
 }
 
-// subject is the first line.
-func subject(event string, n int) string {
-	what := "a problem"
-	if n > 1 {
-		what = fmt.Sprintf("%d problems", n)
+// about is what the problems are with.
+func (m *Message) about() string {
+	if slices.ContainsFunc(m.Problems, func(i Item) bool { return i.Kind == KindVault }) {
+		return "the vault"
 	}
-	switch event {
+	return "the backups"
+}
+
+// subject is the first line.
+func (m *Message) subject() string {
+	what := "a problem with " + m.about()
+	if n := len(m.Problems); n > 1 {
+		what = fmt.Sprintf("%d problems with %s", n, m.about())
+	}
+	switch m.Event {
 	case string(daemon.Began):
-		return "coffer: " + what + " with the backups"
+		return "coffer: " + what
 	case string(daemon.Solved):
-		return "coffer: solved: " + what + " with the backups"
+		return "coffer: solved: " + what
 	case string(daemon.Reminder):
-		return "coffer: still " + what + " with the backups"
+		return "coffer: still " + what
 	}
 	return "coffer: a test: notifications arrive"
 }

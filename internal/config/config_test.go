@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -346,4 +347,26 @@ func FuzzUser(f *testing.F) {
 			t.Errorf("%v: the file has %d lines", err, strings.Count(text, "\n")+1)
 		}
 	})
+}
+
+// Whom to tell is known also where the rest of the file is wrong.
+func TestLoadNotify(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "coffer.toml")
+	for text, want := range map[string]string{
+		"host = 'h'\n[notify.webhook]\nurl_file = 'hook'\n": filepath.Join(filepath.Dir(file), "hook"),
+		"[notify.mail]\nfrom = 'a@b'\n":                     "notify.mail.server: missing",
+		"nonsense = 1\n":                                    "nonsense: unknown key",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		u, err := LoadNotify(file)
+		got := fmt.Sprint(err)
+		if err == nil {
+			got = u.Notify.Webhook.URLFile
+		}
+		if !strings.HasSuffix(got, want) {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
 }

@@ -98,6 +98,24 @@ func LoadUser(file string) (*User, error) {
 	return u, nil
 }
 
+// LoadNotify reads who is told of problems, [notify] with host and [log], from a
+// coffer.toml that may be wrong elsewhere, or that holds nothing else: the user
+// it returns is good for telling only.
+func LoadNotify(file string) (*User, error) {
+	u := new(User)
+	d, err := decode(file, u)
+	if err != nil {
+		return nil, err
+	}
+	u.completeHost()
+	u.Notify.complete(d)
+	u.Log.complete(d)
+	if d.err != nil {
+		return nil, d.err
+	}
+	return u, nil
+}
+
 // WriteUser writes u durably, readable by its owner only. The defaults are left
 // to u: what is empty there is left out. An existing file is replaced.
 func WriteUser(file string, u *User) error {
@@ -134,10 +152,7 @@ func (u *User) complete(d *document) {
 	if len(u.Control) > maxSocketPath {
 		d.fail("control", "%q is longer than the %d bytes that a socket's path may have", u.Control, maxSocketPath)
 	}
-	if u.Host == "" {
-		u.Host, _ = os.Hostname()
-		orElse(&u.Host, "localhost")
-	}
+	u.completeHost()
 	if len(u.Upstreams) == 0 {
 		d.fail("upstream", "missing: at least one [[upstream]] says where the backups go")
 	}
@@ -160,6 +175,13 @@ func (u *User) complete(d *document) {
 	u.Vault.complete(d)
 	u.Log.complete(d)
 	u.Metrics.complete(d)
+}
+
+func (u *User) completeHost() {
+	if u.Host == "" {
+		u.Host, _ = os.Hostname()
+		orElse(&u.Host, "localhost")
+	}
 }
 
 func (s *Source) complete(d *document, at string, names map[string]bool) {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -21,12 +22,14 @@ const unitDir = "../../systemd"
 // TestUnitScores: a line that falls out of a unit opens a door that nobody sees.
 func TestUnitScores(t *testing.T) {
 	for unit, most := range map[string]float64{
-		"system/coffer@.service":        1.3,
-		"system/coffer-vault@.service":  1.0,
-		"system/coffer-notify@.service": 1.3,
-		"system/coffer-verify@.service": 0.5,
-		"system/coffer-all.service":     1.6, // it may read every file: that is what it is for
-		"user/coffer.service":           2.7, // scored as if root ran it
+		"system/coffer@.service":              1.3,
+		"system/coffer-vault@.service":        1.0,
+		"system/coffer-notify@.service":       1.3,
+		"system/coffer-notify-all.service":    1.6,
+		"system/coffer-vault-notify@.service": 1.3,
+		"system/coffer-verify@.service":       0.5,
+		"system/coffer-all.service":           1.6, // it may read every file: that is what it is for
+		"user/coffer.service":                 2.7, // scored as if root ran it
 	} {
 		out, err := exec.CommandContext(t.Context(), "systemd-analyze", "security", "--offline=true", "--no-pager", filepath.Join(unitDir, unit)).CombinedOutput()
 		if err != nil {
@@ -221,7 +224,7 @@ func (b *booted) daemonStatus() map[string]any {
 func TestSystemd(t *testing.T) {
 	b := boot(t)
 	if out := b.must("systemd-analyze", "verify", "--man=no", "coffer@alice.service", "coffer@alice.socket", "coffer-all.service",
-		"coffer-vault@n1.service", "coffer-vault@n1.socket", "coffer-notify@alice.service", "coffer-verify@alice.timer", "coffer.target", "coffer-vault.target", "coffer.slice"); strings.Contains(out, "coffer") {
+		"coffer-vault@n1.service", "coffer-vault@n1.socket", "coffer-notify@alice.service", "coffer-notify-all.service", "coffer-vault-notify@n1.service", "coffer-verify@alice.timer", "coffer.target", "coffer-vault.target", "coffer.slice"); strings.Contains(out, "coffer") {
 		t.Errorf("systemd-analyze verify:\n%s", out)
 	}
 	b.must("useradd", "--create-home", "alice")
@@ -237,6 +240,7 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("restarts and exit status %s, want none and 78", got)
 	}
 	b.sh("alice", `mkdir ~/docs; echo first > ~/docs/file; coffer setup --upstream folder:/srv/alice/store --source docs=$HOME/docs --digits-file ~/digits >/dev/null
+		printf '[log]\nlevel = "debug"\n' >> ~/.config/coffer/coffer.toml
 		sed -i 's/^path = .*docs.*/&\nquiet = "100ms"/' ~/.config/coffer/coffer.toml`)
 	b.must("systemctl", "reset-failed")
 	b.must("systemctl", "enable", "--now", "coffer@alice.socket")
@@ -244,7 +248,7 @@ func TestSystemd(t *testing.T) {
 	if got := b.property("coffer@alice.service", "ActiveState") + " " + b.property("coffer@alice.service", "Type"); got != "active notify" {
 		t.Errorf("got %s, want active notify", got)
 	}
-	b.sh("alice", `echo second > ~/docs/file; coffer backup >/dev/null; coffer restore latest --to ~/back >/dev/null; cmp ~/docs/file ~/back/file`)
+	b.sh("alice", `echo canary-In"halt"-Qz4 > ~/docs/file; coffer backup >/dev/null; coffer restore latest --to ~/back >/dev/null; cmp ~/docs/file ~/back/file`)
 	eventually(t, "status text", 10*time.Second, func() bool {
 		return strings.HasPrefix(b.property("coffer@alice.service", "StatusText"), "1 source, last saved ")
 	})
@@ -261,9 +265,11 @@ func TestSystemd(t *testing.T) {
 	b.restarts()
 	b.credential()
 	b.tells()
+	b.tellsOfAll()
 	if out := b.must("journalctl", "--no-pager", "-u", "coffer@alice.service", "-p", "info", "-o", "cat"); !strings.Contains(out, "backup saved") {
 		t.Errorf("no backup in the journal:\n%s", out)
 	}
+	b.canaries()
 	b.must("systemctl", "stop", "coffer@alice.socket", "coffer@alice.service")
 	if got := b.property("coffer@alice.service", "Result"); got != "success" {
 		t.Errorf("stopped with %s", got)
@@ -320,7 +326,7 @@ func (b *booted) verifies() {
 	b.must("systemctl", "enable", "--now", "coffer-verify@alice.timer")
 	b.must("systemctl", "start", "coffer-verify@alice.service") // returns when it has ended well
 	out := b.sh("alice", "coffer maintain")
-	for _, want := range []string{"all there: ", "read back, part 1 of 26; ", "files restored: 1 (7 B), of them 1 the same as on this machine"} {
+	for _, want := range []string{"all there: ", "read back, part 1 of 26; ", "files restored: 1 (18 B), of them 1 the same as on this machine"} {
 		if !strings.Contains(out, want) {
 			b.t.Errorf("no %q in\n%s", want, out)
 		}
@@ -332,15 +338,8 @@ func (b *booted) verifies() {
 // may write to.
 func (b *booted) tells() {
 	b.t.Helper()
-	b.file("/srv/hook.py", `import http.server
-class Hook(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        open("/srv/told", "ab").write(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(200); self.end_headers()
-http.server.HTTPServer(("127.0.0.1", 8099), Hook).serve_forever()
-`)
-	b.must("systemd-run", "--unit=hook", "python3", "/srv/hook.py")
-	b.sh("alice", `echo http://127.0.0.1:8099/canary > ~/hook.url; chmod 600 ~/hook.url
+	b.hook()
+	b.sh("alice", `echo http://127.0.0.1:8099/can"ary" > ~/hook.url; chmod 600 ~/hook.url
 		printf '[notify.webhook]\nurl_file = "/home/alice/hook.url"\n' >> ~/.config/coffer/coffer.toml
 		sed -i 's|^path = .*/srv/alice/store.*|path = "/srv/elsewhere/store"|' ~/.config/coffer/coffer.toml`)
 	b.must("install", "-d", "-o", "alice", "-m", "700", "/srv/elsewhere")
@@ -361,6 +360,75 @@ http.server.HTTPServer(("127.0.0.1", 8099), Hook).serve_forever()
 	b.must("systemctl", "daemon-reload")
 	b.must("systemctl", "reset-failed", "coffer@alice.service")
 	b.must("systemctl", "start", "coffer@alice.service")
+}
+
+// hook starts a webhook that writes what it is told to /srv/told.
+func (b *booted) hook() {
+	b.t.Helper()
+	b.file("/srv/hook.py", `import http.server
+class Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        open("/srv/told", "ab").write(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200); self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 8099), Hook).serve_forever()
+`)
+	b.must("systemd-run", "--unit=hook", "python3", "/srv/hook.py")
+}
+
+// hears waits until the webhook was told text.
+func (b *booted) hears(text string) {
+	b.t.Helper()
+	eventually(b.t, "the webhook hears: "+text, 30*time.Second, func() bool {
+		told, _ := b.try("cat", "/srv/told")
+		return strings.Contains(told, text)
+	})
+}
+
+// tellsOfAll has the daemon of the whole machine fail for its configuration, and
+// whom that names hear of it all the same.
+func (b *booted) tellsOfAll() {
+	b.t.Helper()
+	b.file("/etc/coffer/hook.url", "http://127.0.0.1:8099/canary\n")
+	b.must("chmod", "600", "/etc/coffer/hook.url")
+	b.file("/etc/coffer/coffer.toml", "host = \"the-server\"\n[notify]\ndetails = true\nwebhook.url_file = \"hook.url\"\n")
+	b.must("chmod", "600", "/etc/coffer/coffer.toml")
+	if out, err := b.try("systemctl", "start", "coffer-all.service"); err == nil {
+		b.t.Errorf("started without an upstream: %s", out)
+	}
+	b.hears("a problem with the backups on the-server")
+}
+
+// canaries looks for what is secret in the whole journal, which has heard the
+// daemon at level debug and the watchdog's dump of its stacks, and on the disk.
+func (b *booted) canaries() {
+	b.t.Helper()
+	digits := b.must("cat", "/home/alice/digits")
+	key, err := hex.DecodeString(strings.ToLower(strings.NewReplacer(" ", "", "-", "", "\n", "").Replace(digits)))
+	if err != nil || len(key) != 32 {
+		b.t.Fatalf("no key in the digits: %v", err)
+	}
+	journal := b.must("journalctl", "--no-pager", "-o", "export")
+	for _, want := range []string{"backup saved", "SIGABRT", "coffer-notify@alice.service"} {
+		if !strings.Contains(journal, want) {
+			b.t.Errorf("no %s in the journal: it was not made to talk", want)
+		}
+	}
+	for _, c := range []canary{
+		{what: "the backup key", needles: append(written(key), strings.TrimSpace(digits), digits[:20]), files: []string{"/digits"}},
+		{what: "a content", needles: []string{"canary-Inhalt"}, files: []string{"/docs/file", "/back/file"}},
+		{what: "the webhook's address", needles: []string{"8099/canary"}, files: []string{"/hook.url"}},
+	} {
+		if n := found([]byte(journal), c.needles); n != "" {
+			b.t.Errorf("%s is in the journal: %q", c.what, around(journal, n))
+		}
+		for _, dir := range []string{"home/alice", "srv/alice", "srv/elsewhere", "var/cache/coffer"} {
+			lookThrough(b.t, c, fmt.Sprintf("/proc/%d/root/%s", b.pid, dir))
+		}
+	}
+	pattern := b.must("cat", "/proc/sys/kernel/core_pattern")
+	if cores := b.must("find", "/", "/tmp", "/var/tmp", "/var/lib/systemd/coredump", "-maxdepth", "1", "-xdev", "-name", "core*", "-type", "f", "-newer", "/home/alice/digits"); cores != "" {
+		b.t.Errorf("with the core pattern %s: cores: %s", pattern, cores)
+	}
 }
 
 // credential moves the key from the state folder into systemd's hands.

@@ -26,6 +26,8 @@ token_label = "coffer"
 durable = true
 [auth]
 mode = "open"
+[log]
+level = "debug"
 `, b.root(), pin))
 		b.must("chgrp", "coffer-vault", conf)
 		b.must("chmod", "640", conf)
@@ -37,6 +39,7 @@ mode = "open"
 
 	b.must("mkdir", "-p", "/etc/credstore.encrypted")
 	b.must("systemd-creds", "--name=hsm-pin", "encrypt", "/var/lib/coffer-vault/n1/pin", "/etc/credstore.encrypted/coffer-vault.n1.hsm-pin")
+	secret := strings.TrimSpace(b.must("cat", "/var/lib/coffer-vault/n1/pin"))
 	b.must("rm", "/var/lib/coffer-vault/n1/pin")
 	config(`credential = "hsm-pin"`)
 
@@ -60,6 +63,29 @@ mode = "open"
 	if got := b.property(unit, "Result"); got != "success" {
 		t.Errorf("stopped with %s", got)
 	}
+	b.vaultTells(unit, conf)
+	journal := b.must("journalctl", "--no-pager", "-o", "export")
+	if out := b.must("journalctl", "--no-pager", "-u", unit, "-p", "debug..debug", "-o", "cat"); !strings.Contains(out, "raft") {
+		t.Errorf("the node said nothing at level debug: %s", out)
+	}
+	if n := found([]byte(journal), append(written([]byte(secret)), "8099/canary")); n != "" || len(secret) < 6 {
+		t.Errorf("the PIN or the webhook's address is in the journal: %q", around(journal, n))
+	}
+}
+
+// vaultTells has a node that does not start again tell so.
+func (b *booted) vaultTells(unit, conf string) {
+	b.t.Helper()
+	b.hook()
+	b.file("/etc/coffer-vault/hook.url", "http://127.0.0.1:8099/canary\n")
+	b.file("/etc/coffer-vault/notify.toml", "[notify.webhook]\nurl_file = \"hook.url\"\n")
+	b.must("chmod", "600", "/etc/coffer-vault/hook.url", "/etc/coffer-vault/notify.toml")
+	b.must("chown", "coffer-vault:", "/etc/coffer-vault/hook.url", "/etc/coffer-vault/notify.toml")
+	b.must("bash", "-c", "echo nonsense >> "+conf)
+	if out, err := b.try("systemctl", "start", unit); err == nil {
+		b.t.Errorf("started with a broken configuration: %s", out)
+	}
+	b.hears("a vault node has failed and does not run")
 }
 
 // vaultSocket has systemd open the port for clients: they wait in it while the
