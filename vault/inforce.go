@@ -83,6 +83,10 @@ func readInForce(dir string, file []byte, roots Roots) (*inForce, error) {
 // inForce returns the manifest that this node follows.
 func (s *Server) inForce() *inForce { return s.force.Load() }
 
+// ManifestExpires says until when clients believe the manifest that the node follows.
+// A node does not start with one that is out of date.
+func (s *Server) ManifestExpires() time.Time { return time.Unix(s.inForce().manifest.NotAfter, 0) }
+
 // Follow makes the node follow another fleet file, if it is a newer manifest of the
 // same fleet with a quorum of the pinned roots. It says whether that was so; what is
 // not newer is no error. It fails with [ErrManifest] for what the node must not or

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -250,6 +252,9 @@ func (n *node) watched(reg prometheusRegistry) ([]func(context.Context) error, e
 		}
 		return nil
 	})
+	promauto.With(telemetry.Prefix(reg, "vault")).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "manifest_expires_timestamp_seconds", Help: "Until when clients believe the manifest that this node follows, Unix time.",
+	}, func() float64 { return float64(n.server.ManifestExpires().Unix()) })
 	parts := []func(context.Context) error{
 		n.control,
 		func(ctx context.Context) error { return n.notify.Watchdog(ctx, n.health) },
