@@ -63,7 +63,9 @@ func (r *Repo) Restore(ctx context.Context, o RestoreOptions) (Report, error) {
 	rep, err := restore.Run(ctx, r.st, restore.Options{Root: &o.Snapshot.root, SetRoot: len(o.Snapshot.Paths) == 1 && r.Place(ctx, o.Snapshot) == o.Snapshot.Paths[0],
 		To: o.To, Paths: o.Paths, Exclude: o.Exclude, Strip: o.Strip, Overwrite: o.Overwrite, Delete: o.Delete,
 		Verify: o.Verify, DryRun: o.DryRun, Progress: o.Progress})
-	r.metrics.restored.Add(float64(rep.Bytes))
+	if !o.DryRun {
+		r.metrics.restored.Add(float64(rep.Bytes))
+	}
 	if err != nil {
 		return rep, fmt.Errorf("restoring snapshot %s: %w", o.Snapshot.ID[:8], err)
 	}

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"coffer/backup/chunk"
 )
@@ -135,6 +136,17 @@ func (s *Segment) Plain() (n int) {
 	return n
 }
 
+// Len is the number of chunks.
+func (r *Record) Len() (n int) {
+	for i := range r.Segments {
+		n += len(r.Segments[i].Chunks)
+	}
+	return n
+}
+
+// atMost bounds the length of the encoded record: numbers take up to five bytes.
+func (r *Record) atMost() int { return 25 + 11*len(r.Segments) + 37*r.Len() }
+
 func (r *Record) stored() (n int64) {
 	for i := range r.Segments {
 		n += int64(r.Segments[i].Stored)
@@ -154,6 +166,7 @@ const (
 //	segment = flags 1 (1 tree, 2 zstd), uvarint stored, uvarint count, chunk*
 //	chunk   = id 32, uvarint length
 func (r *Record) Append(b []byte) []byte {
+	b = slices.Grow(b, r.atMost())
 	b = append(b, r.Name[:]...)
 	b = binary.LittleEndian.AppendUint32(b, r.Size)
 	b = binary.AppendUvarint(b, uint64(len(r.Segments)))
@@ -196,6 +209,11 @@ type Index struct {
 
 // Append appends the encoded index: uvarint count, name*; uvarint count, record*.
 func (x *Index) Append(b []byte) []byte {
+	size := 10 + 16*len(x.Replaces)
+	for _, r := range x.Records {
+		size += r.atMost()
+	}
+	b = slices.Grow(b, size)
 	b = binary.AppendUvarint(b, uint64(len(x.Replaces)))
 	for _, n := range x.Replaces {
 		b = append(b, n[:]...)

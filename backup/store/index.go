@@ -276,15 +276,19 @@ func (s *Store) Landed(rec *pack.Record) {
 	s.add(rec)
 }
 
-// publish writes an index object when at least that many packs wait for one. What
-// waits when a run fails is published by the next.
-func (s *Store) publish(ctx context.Context, atLeast int) (sent int64, err error) {
+// publish writes an index object when that many packs, or chunks, wait for one.
+// What waits when a run fails is published by the next.
+func (s *Store) publish(ctx context.Context, packs, chunks int) (sent int64, err error) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	s.mu.RLock()
 	records := slices.Clone(s.pending)
 	s.mu.RUnlock()
-	if len(records) < atLeast {
+	n := 0
+	for _, rec := range records {
+		n += rec.Len()
+	}
+	if len(records) == 0 || len(records) < packs && n < chunks {
 		return 0, nil
 	}
 	_, sent, err = s.PutIndex(ctx, &pack.Index{Records: records})

@@ -10,11 +10,16 @@ import (
 	"coffer/upstream"
 )
 
+// packChunks is how many chunks make a pack full, however small they are: each
+// takes memory until an index object says where it lies.
+const packChunks = 1 << 15
+
 // openPack is a pack that segments are still added to. They are sealed as they
 // come, so the buffer is what will be sent.
 type openPack struct {
 	record *pack.Record
 	size   int // of the segments
+	chunks int // in them
 	footer int // of the footer, about
 	w      *seal.Writer
 	out    *region
@@ -40,7 +45,7 @@ func (s *Store) newPack(g *region) (*openPack, error) {
 
 // room reports whether a segment fits. An empty pack takes any.
 func (p *openPack) room(most int, seg *pack.Segment, body int) bool {
-	return p.size == 0 || p.size+p.footer+body+footerSize(seg) <= most
+	return p.size == 0 || p.chunks+len(seg.Chunks) <= packChunks && p.size+p.footer+body+footerSize(seg) <= most
 }
 
 // footerSize is about what a segment takes in the footer.
@@ -52,6 +57,7 @@ func (p *openPack) add(seg pack.Segment, body []byte) error {
 		return fmt.Errorf("sealing a pack: %w", err)
 	}
 	p.size += len(body)
+	p.chunks += len(seg.Chunks)
 	p.footer += footerSize(&seg)
 	p.record.Segments = append(p.record.Segments, seg)
 	return nil

@@ -9,10 +9,13 @@ import (
 	"coffer/backup/pack"
 )
 
-// indexEvery is after how many packs an index object is published during a run:
-// what a killed run stored is then known to all, and little is left to its
-// journal.
-const indexEvery = 32
+// After so many packs, or packs with so many chunks, an index object is published
+// during a run: what a killed run stored is then known to all, and little is left
+// to its journal and to the memory of the writer.
+const (
+	indexPacks  = 32
+	indexChunks = 1 << 16
+)
 
 // Job is data on its way into a segment: whole files, or one chunk of a large one.
 type Job struct {
@@ -122,7 +125,7 @@ func (w *Writer) Finish() error {
 	close(w.full)
 	w.senders.Wait()
 	if w.ctx.Err() == nil {
-		w.Fail(w.publish(1))
+		w.Fail(w.publish(1, 0))
 	}
 	err := context.Cause(w.ctx)
 	w.cancel(nil)
@@ -283,7 +286,7 @@ func (w *Writer) send() error {
 		w.packs.Add(1)
 		w.Landed(p.record)
 		w.free <- p.out
-		if err := w.publish(indexEvery); err != nil {
+		if err := w.publish(indexPacks, indexChunks); err != nil {
 			return err
 		}
 	}
@@ -306,9 +309,9 @@ func (w *Writer) Landed(r *pack.Record) {
 	}
 }
 
-// publish writes an index object when at least that many packs wait for one.
-func (w *Writer) publish(atLeast int) error {
-	n, err := w.s.publish(w.ctx, atLeast)
+// publish writes an index object when that many packs, or chunks, wait for one.
+func (w *Writer) publish(packs, chunks int) error {
+	n, err := w.s.publish(w.ctx, packs, chunks)
 	w.uploaded.Add(n)
 	return err
 }

@@ -137,6 +137,10 @@ func (b *benchmark) measure(ctx context.Context, p *bench.Process, started time.
 	}
 	slices.Sort(safe)
 	p50 := safe[len(safe)/2]
+	peak, err := p.PeakRSS()
+	if err != nil {
+		return false, err
+	}
 	load, _ := os.ReadFile("/proc/loadavg") // for who reads the figures
 	fmt.Printf("safe       a saved file is upstream after %v (median), at most %v: a quiet time of %v, then %v of the processor; load %s",
 		p50, safe[len(safe)-1], quiet, (all.CPU / time.Duration(b.saves)).Round(10*time.Millisecond), load)
@@ -144,6 +148,7 @@ func (b *benchmark) measure(ctx context.Context, p *bench.Process, started time.
 		{What: "daemon-start-seconds", Value: started.Seconds(), Sign: "<=", Limit: 10},
 		{What: "daemon-idle-core", Value: core, Sign: "<=", Limit: 0.01},
 		{What: "daemon-idle-MiB", Value: float64(rss) / (1 << 20), Sign: "<=", Limit: 200},
+		{What: "daemon-peak-MiB", Value: float64(peak) / (1 << 20), Sign: "<=", Limit: 200},
 		{What: "daemon-safe-p50-seconds", Value: p50.Seconds(), Sign: "<=", Limit: 10},
 	}), nil
 }

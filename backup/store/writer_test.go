@@ -1,0 +1,73 @@
+package store
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"coffer/backup/chunk"
+	"coffer/backup/pack"
+	"coffer/seal"
+	"coffer/upstream"
+)
+
+// TestManySmallChunks: what a Writer holds in memory of the chunks it has taken
+// does not grow with their number, however small they are.
+func TestManySmallChunks(t *testing.T) {
+	bucket, err := upstream.NewFolder(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := seal.KeyFromBytes(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := Config{Bucket: bucket, Keys: key.Keys(seal.NewStoreID()), CacheDir: t.TempDir()}
+	if err := Init(t.Context(), conf, DefaultFormat()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const chunks, each = 300_000, 500
+	most := 0 // in open packs and those that travel, and in those that no index object describes
+	var w *Writer
+	w = s.NewWriter(t.Context(), false, func(*pack.Record) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		held := len(w.claims)
+		s.mu.RLock()
+		for _, rec := range s.pending {
+			held += rec.Len()
+			if rec.Len() > packChunks {
+				t.Errorf("a pack has %d chunks", rec.Len())
+			}
+		}
+		s.mu.RUnlock()
+		most = max(most, held)
+	})
+	for n := 0; n < chunks; n += each {
+		j := &Job{Raw: w.Buffer(8 * each)}
+		for i := range each {
+			j.Chunks = append(j.Chunks, Piece{Off: len(j.Raw), Len: 8, Out: new(chunk.ID), Done: nobody{}})
+			j.Raw = binary.BigEndian.AppendUint64(j.Raw, uint64(n+i))
+		}
+		if err := w.Submit(j); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if s.Chunks() < chunks {
+		t.Errorf("%d chunks are in the index, want %d", s.Chunks(), chunks)
+	}
+	if limit := indexChunks + 2*cap(w.free)*packChunks; most > limit || most == 0 {
+		t.Errorf("%d of %d chunks are held, want at most %d", most, chunks, limit)
+	}
+	t.Logf("%d of %d chunks were held", most, chunks)
+}
+
+type nobody struct{}
+
+func (nobody) ChunkDone() error { return nil }
