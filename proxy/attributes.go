@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/base64"
 	"encoding/xml"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -52,6 +53,9 @@ func (p *Proxy) getAttributes(w http.ResponseWriter, rq *request) error {
 		}
 	}
 	f, err := p.find(w.Header(), rq)
+	if errors.Is(err, errMethodNotAllowed) { // a delete marker by its id
+		err = errNoSuchKey
+	}
 	if err != nil {
 		return err
 	}

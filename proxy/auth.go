@@ -10,11 +10,35 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // identity is who signed a request.
-type identity struct{ key AccessKey }
+type identity struct {
+	key     AccessKey
+	signing atomic.Pointer[scopeKey] // the last one used: it changes once a day
+}
+
+// scopeKey is the key that signs for a scope.
+type scopeKey struct {
+	scope scope
+	key   []byte
+}
+
+// signingKey returns the key that signs for s, which is not to be changed; nobody
+// has one as well.
+func (id *identity) signingKey(s scope) []byte {
+	if id == nil {
+		return signingKey("no such access key", s)
+	}
+	if last := id.signing.Load(); last != nil && last.scope == s {
+		return last.key
+	}
+	key := signingKey(id.key.Secret.reveal(), s)
+	id.signing.Store(&scopeKey{s, key})
+	return key
+}
 
 // mayUse reports whether the key is good for bucket.
 func (id *identity) mayUse(bucket string) bool {
@@ -114,8 +138,7 @@ func (p *Proxy) authenticateQuery(r *http.Request, q url.Values) (*identity, pay
 	return p.verified(r, s, declared)
 }
 
-// verified checks a parsed signature against the secret of its access key. An
-// unknown key costs as much time as a known one.
+// verified checks a parsed signature against the secret of its access key.
 func (p *Proxy) verified(r *http.Request, s *signature, declared string) (*identity, payload, error) {
 	if s.scope.region != p.region {
 		return nil, payload{}, s.malformed("the region %q is wrong; expecting %q", s.scope.region, p.region).with("Region", p.region)
@@ -131,11 +154,8 @@ func (p *Proxy) verified(r *http.Request, s *signature, declared string) (*ident
 		return nil, payload{}, err
 	}
 	id := p.identity(s.accessKey)
-	secret := "no such access key"
-	if id != nil {
-		secret = id.key.Secret.reveal()
-	}
-	key, ok := s.verify(r, secret, declared)
+	key := id.signingKey(s.scope)
+	ok := s.verify(r, key, declared)
 	switch {
 	case id == nil:
 		return nil, payload{}, errInvalidAccessKey.with("AWSAccessKeyId", s.accessKey)
@@ -179,9 +199,11 @@ func (p *Proxy) authenticateV2(r *http.Request, q url.Values) (*identity, payloa
 		match = hmac.Equal(mac.Sum(nil), got) || match
 	}
 	switch {
+	case !ok || len(got) != sha1.Size: // no signature of any kind that is known
+		return nil, payload{}, errUnsupportedSignature
 	case id == nil:
 		return nil, payload{}, errInvalidAccessKey
-	case !ok || !match:
+	case !match:
 		return nil, payload{}, errSignatureMismatch
 	case p.now().After(time.Unix(expires, 0)):
 		return nil, payload{}, errExpiredToken

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -107,7 +106,13 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
-	ownership := cmp.Or(rq.Header.Get("X-Amz-Object-Ownership"), ownerEnforced)
+	ownership := rq.Header.Get("X-Amz-Object-Ownership")
+	if ownership == "" {
+		ownership = ownerEnforced
+		if rq.Header.Get("X-Amz-Acl") == "private" { // who speaks of ACLs wants to have them
+			ownership = "BucketOwnerPreferred"
+		}
+	}
 	if !slices.Contains(ownerships, ownership) {
 		return badArgument("x-amz-object-ownership", ownership, "Invalid x-amz-object-ownership header: %s", ownership)
 	}
@@ -123,21 +128,21 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 	}
 	defer unlock()
 	lock := strings.EqualFold(rq.Header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true")
-	if _, err := rq.ix.findBucket(rq.bucket); err == nil {
-		if lock { // would be told that it has what it has not
-			return errBucketOwned
+	if _, err := rq.ix.findBucket(rq.bucket); !errors.Is(err, errNoSuchBucket) {
+		if err == nil {
+			err = errBucketOwned
 		}
-	} else {
-		b := &bucketRow{Created: p.now().UnixNano(), Owner: rq.who.key.ID, Lock: lock, Tags: tags}
-		if lock {
-			b.Versioning = "Enabled"
-		}
-		if ownership != ownerEnforced {
-			b.keep(ownershipDocument, []byte(ownership))
-		}
-		if err := p.keepBucket(rq.Context(), rq.ix, rq.bucket, b); err != nil {
-			return err
-		}
+		return err
+	}
+	b := &bucketRow{Created: p.now().UnixNano(), Owner: rq.who.key.ID, Lock: lock, Tags: tags}
+	if lock {
+		b.Versioning = "Enabled"
+	}
+	if ownership != ownerEnforced {
+		b.keep(ownershipDocument, []byte(ownership))
+	}
+	if err := p.keepBucket(rq.Context(), rq.ix, rq.bucket, b); err != nil {
+		return err
 	}
 	w.Header().Set("Location", "/"+rq.bucket)
 	w.Header().Set("X-Amz-Bucket-Arn", "arn:aws:s3:::"+rq.bucket)

@@ -55,7 +55,7 @@ func (p *Proxy) findSourceAt(rq *request, path, query string, hasQuery bool, une
 	if !validBucket(bucket) {
 		return nil, badArgument("x-amz-copy-source", path, "Invalid copy source bucket name")
 	}
-	if !ok || key == "" {
+	if !ok || key == "" || !validKey(key) {
 		return nil, badArgument("x-amz-copy-source", path, "Invalid copy source object key")
 	}
 	if expected := rq.Header.Get("X-Amz-Source-Expected-Bucket-Owner"); expected != "" && p.identity(expected) == nil {

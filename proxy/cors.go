@@ -155,7 +155,14 @@ func (p *Proxy) preflight(w http.ResponseWriter, rq *request) error {
 		return &failure{code: "AccessForbidden", status: 403, message: "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, " +
 			"request method / Access-Control-Request-Method or Access-Control-Request-Headers are not whitelisted by the resource's CORS spec."}
 	}
-	rule.tell(w.Header(), origin)
+	exposing := *rule
+	if !slices.Contains(exposing.ExposeHeaders, "ETag") { // uploads in parts do not work without it
+		exposing.ExposeHeaders = append(slices.Clone(exposing.ExposeHeaders), "ETag")
+	}
+	exposing.tell(w.Header(), origin)
+	if w.Header().Get("Access-Control-Allow-Credentials") == "" {
+		w.Header().Set("Access-Control-Allow-Credentials", "false") // what its absence says as well
+	}
 	if len(asked) > 0 {
 		w.Header().Set("Access-Control-Allow-Headers", strings.ToLower(strings.Join(asked, ", ")))
 	}

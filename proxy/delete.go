@@ -163,7 +163,7 @@ type deleteResult struct {
 type deletedEntry struct {
 	Key             text
 	VersionID       string `xml:"VersionId,omitempty"`
-	DeleteMarker    bool   `xml:",omitempty"`
+	DeleteMarker    *bool  `xml:",omitempty"` // of a bucket with versions
 	MarkerVersionID string `xml:"DeleteMarkerVersionId,omitempty"`
 }
 
@@ -192,7 +192,7 @@ func (p *Proxy) deleteObjects(w http.ResponseWriter, rq *request) error {
 	if err := p.readXML(rq, &in); err != nil {
 		return err
 	}
-	if len(in.Objects) == 0 || len(in.Objects) > maxDeletes {
+	if len(in.Objects) > maxDeletes {
 		return errMalformedXML
 	}
 	results := make([]deleted, len(in.Objects))
@@ -225,7 +225,10 @@ func (p *Proxy) deleteObjects(w http.ResponseWriter, rq *request) error {
 			continue
 		}
 		d := results[i]
-		entry := deletedEntry{Key: newText(o.Key), VersionID: o.VersionID, DeleteMarker: d.marker}
+		entry := deletedEntry{Key: newText(o.Key), VersionID: o.VersionID}
+		if d.version != "" {
+			entry.DeleteMarker = &d.marker
+		}
 		if d.marker {
 			entry.MarkerVersionID = d.version
 		}

@@ -177,8 +177,9 @@ func TestListDetails(t *testing.T) {
 		w.must(call{method: "PUT", path: "/bucket/" + awsEncode(key, false)}, 200)
 	}
 	for query, want := range map[string][]string{
-		"":                                {"<Prefix></Prefix>", "<Marker></Marker>", "<Key>x&#x1;y</Key>", "<Key>ä b</Key>"},
-		"list-type=2":                     {"<Prefix></Prefix>", "<KeyCount>4</KeyCount>"},
+		"prefix=&marker=":                 {"<Prefix></Prefix>", "<Marker></Marker>", "<Key>x&#x1;y</Key>", "<Key>ä b</Key>"},
+		"list-type=2&prefix=":             {"<Prefix></Prefix>", "<KeyCount>4</KeyCount>"},
+		"list-type=2&continuation-token=": {"<ContinuationToken></ContinuationToken>", "<KeyCount>4</KeyCount>"},
 		"list-type=2&delimiter=/":         {"<KeyCount>3</KeyCount>", "<CommonPrefixes><Prefix>z/</Prefix></CommonPrefixes>", "<Delimiter>/</Delimiter>"},
 		"encoding-type=url":               {"<EncodingType>url</EncodingType>", "<Key>x%01y</Key>", "<Key>%C3%A4+b</Key>", "<Key>z/1</Key>"},
 		"list-type=2&max-keys=1&prefix=z": {"<IsTruncated>true</IsTruncated>", "<NextContinuationToken>", "<Prefix>z</Prefix>", "<MaxKeys>1</MaxKeys>"},

@@ -70,6 +70,7 @@ var (
 	errAccessDenied          = &failure{code: "AccessDenied", status: 403, message: "Access Denied."}
 	errAuthHeaderMalformed   = &failure{code: "AuthorizationHeaderMalformed", status: 400, message: "The authorization header is malformed."}
 	errAuthQueryMalformed    = &failure{code: "AuthorizationQueryParametersError", status: 400, message: "The authorization parameters in the query are malformed."}
+	errBadRequest            = &failure{code: "400", status: 400, message: "Bad Request"}
 	errBadDigest             = &failure{code: "BadDigest", status: 400, message: "The Content-MD5 you specified did not match what we received."}
 	errBucketNotEmpty        = &failure{code: "BucketNotEmpty", status: 409, message: "The bucket you tried to delete is not empty."}
 	errBucketOwned           = &failure{code: "BucketAlreadyOwnedByYou", status: 409, message: "Your previous request to create the named bucket succeeded and you already own it."}
@@ -121,6 +122,7 @@ var (
 	errRequestTimeout        = &failure{code: "RequestTimeout", status: 400, message: "Your socket connection to the server was not read from or written to within the timeout period."}
 	errServiceUnavailable    = &failure{code: "ServiceUnavailable", status: 503, message: "Please try again later."}
 	errSignatureMismatch     = &failure{code: "SignatureDoesNotMatch", status: 403, message: "The request signature we calculated does not match the signature you provided. Check your key and signing method."}
+	errUnsupportedSignature  = &failure{code: "InvalidRequest", status: 400, message: "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."}
 	errSlowDown              = &failure{code: "SlowDown", status: 503, message: "The storage behind is not reachable. Please try again later."}
 	errTimeSkewed            = &failure{code: "RequestTimeTooSkewed", status: 403, message: "The difference between the request time and the current time is too large."}
 )

@@ -153,7 +153,7 @@ type commonPrefix struct{ Prefix text }
 type listResult struct {
 	XMLName               xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
 	Name                  string
-	Prefix                text
+	Prefix                *text   `xml:",omitempty"` // what was asked for, as the next three
 	Marker                *text   `xml:",omitempty"`
 	NextMarker            *text   `xml:",omitempty"`
 	ContinuationToken     *string `xml:",omitempty"`
@@ -180,8 +180,10 @@ func (p *Proxy) listObjects(w http.ResponseWriter, rq *request) error {
 		return err
 	}
 	result := newListResult(rq, l, page, true)
-	marker := l.encode(l.after)
-	result.Marker = &marker
+	if rq.query.Has("marker") {
+		marker := l.encode(l.after)
+		result.Marker = &marker
+	}
 	if page.truncated {
 		next := l.encode(page.last)
 		result.NextMarker = &next
@@ -189,8 +191,28 @@ func (p *Proxy) listObjects(w http.ResponseWriter, rq *request) error {
 	return writeXML(w, http.StatusOK, result)
 }
 
-// listObjectsV2 answers the second version. Its token is the last name, coded so
-// that clients do not think of reading it.
+// newToken is the continuation token behind name: the name itself, or base64 where
+// some client could spoil it.
+func newToken(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) || strings.HasPrefix(name, "~") {
+		return "~" + base64.URLEncoding.EncodeToString([]byte(name))
+	}
+	return name
+}
+
+func readToken(token string) (string, error) {
+	coded, ok := strings.CutPrefix(token, "~")
+	if !ok {
+		return token, nil
+	}
+	name, err := base64.URLEncoding.DecodeString(coded)
+	if err != nil {
+		return "", errInvalidArgument.saying("The continuation token provided is incorrect")
+	}
+	return string(name), nil
+}
+
+// listObjectsV2 answers the second version.
 func (p *Proxy) listObjectsV2(w http.ResponseWriter, rq *request) error {
 	l, err := readListing(rq.query)
 	if err != nil {
@@ -198,13 +220,11 @@ func (p *Proxy) listObjectsV2(w http.ResponseWriter, rq *request) error {
 	}
 	startAfter := rq.query.Get("start-after")
 	l.after = startAfter
-	if rq.query.Has("continuation-token") {
-		raw, err := base64.URLEncoding.DecodeString(rq.query.Get("continuation-token"))
-		if err != nil || len(raw) == 0 {
-			return errInvalidArgument.saying("The continuation token provided is incorrect")
-		}
-		l.after = string(raw)
+	after, err := readToken(rq.query.Get("continuation-token"))
+	if err != nil {
+		return err
 	}
+	l.after = max(l.after, after)
 	page, err := p.listPage(rq, l)
 	if err != nil {
 		return err
@@ -221,7 +241,7 @@ func (p *Proxy) listObjectsV2(w http.ResponseWriter, rq *request) error {
 		result.StartAfter = &after
 	}
 	if page.truncated {
-		result.NextContinuationToken = base64.URLEncoding.EncodeToString([]byte(page.last))
+		result.NextContinuationToken = newToken(page.last)
 	}
 	return writeXML(w, http.StatusOK, result)
 }
@@ -241,7 +261,11 @@ func (p *Proxy) listPage(rq *request, l listing) (listed, error) {
 }
 
 func newListResult(rq *request, l listing, page listed, withOwner bool) listResult {
-	result := listResult{Name: rq.bucket, Prefix: l.encode(l.prefix), MaxKeys: l.max, EncodingType: l.encoding}
+	result := listResult{Name: rq.bucket, MaxKeys: l.max, EncodingType: l.encoding}
+	if rq.query.Has("prefix") {
+		prefix := l.encode(l.prefix)
+		result.Prefix = &prefix
+	}
 	if l.delimiter != "" {
 		d := l.encode(l.delimiter)
 		result.Delimiter = &d

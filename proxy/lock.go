@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/xml"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -166,15 +167,21 @@ func (l *lockConfiguration) rule() (mode string, days, years int, err error) {
 	if d.Mode != modeGovernance && d.Mode != modeCompliance || (d.Days == nil) == (d.Years == nil) {
 		return "", 0, 0, errMalformedXML
 	}
-	if d.Days != nil {
-		days = *d.Days
-	} else {
-		years = *d.Years
+	name, n, most := "Days", d.Days, 36500
+	if n == nil {
+		name, n, most = "Years", d.Years, 100
 	}
-	if days <= 0 && years <= 0 || days > 36500 || years > 100 {
+	switch {
+	case *n == 0:
 		return "", 0, 0, errInvalidRetention
+	case *n < 0:
+		return "", 0, 0, badArgument(name, strconv.Itoa(*n), "Default retention period must be a positive integer value.")
+	case *n > most:
+		return "", 0, 0, badArgument(name, strconv.Itoa(*n), "Default retention period too large.")
+	case d.Days != nil:
+		return d.Mode, *n, 0, nil
 	}
-	return d.Mode, days, years, nil
+	return d.Mode, 0, *n, nil
 }
 
 type retentionXML struct {

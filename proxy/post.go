@@ -143,6 +143,9 @@ func (p *Proxy) authenticateForm(rq *request, form map[string]string) (*policy, 
 	if len(rq.key) > maxKey {
 		return nil, errKeyTooLong
 	}
+	if !validKey(rq.key) {
+		return nil, errBadRequest
+	}
 	return conditions, conditions.check(rq.bucket, form, p.now())
 }
 
@@ -158,11 +161,7 @@ func (p *Proxy) verifyForm(rq *request, s *signature, form map[string]string) er
 		return s.malformed("the region %q is wrong; expecting %q", s.scope.region, p.region)
 	}
 	id := p.identity(s.accessKey)
-	secret := "no such access key"
-	if id != nil {
-		secret = id.key.Secret.reveal()
-	}
-	ok := hmac.Equal(hmacSHA256(signingKey(secret, s.scope), form["policy"]), s.value)
+	ok := hmac.Equal(hmacSHA256(id.signingKey(s.scope), form["policy"]), s.value)
 	switch {
 	case id == nil:
 		return errInvalidAccessKey.with("AWSAccessKeyId", s.accessKey)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 
 	"coffer/seal"
@@ -68,6 +69,9 @@ func (p *Proxy) putObject(w http.ResponseWriter, rq *request) error {
 	t, err := p.writeTarget(rq)
 	if err != nil {
 		return err
+	}
+	if rq.ContentLength == 0 && strings.HasSuffix(rq.key, "/") && t.attrs.headers["content-type"] == "" {
+		t.attrs.headers["content-type"] = "application/x-directory" // a folder, for programs that think of S3 as having some
 	}
 	b, err := p.openBody(rq, !p.opaque, true)
 	if err != nil {

@@ -188,7 +188,29 @@ func (p *Proxy) target(r *http.Request) (bucket, key string, err error) {
 	if bucket == "" && key != "" {
 		return "", "", errInvalidBucketName
 	}
+	if !validKey(key) {
+		return "", "", errBadRequest
+	}
 	return bucket, key, nil
+}
+
+// validKey reports whether S3 takes a key: read as a path from left to right it must
+// not leave the bucket by "..", and it must have more in it than "/" and ".".
+func validKey(key string) bool {
+	depth, named := 0, key == ""
+	for segment := range strings.SplitSeq(key, "/") {
+		switch segment {
+		case "", ".":
+		case "..":
+			if depth--; depth < 0 {
+				return false
+			}
+		default:
+			depth++
+			named = true
+		}
+	}
+	return named
 }
 
 // pathStyle is the URL of r with the bucket in the path.

@@ -149,7 +149,11 @@ func route(rq *request) (*operation, error) {
 		return op, nil
 	}
 	if strings.Contains("GET HEAD PUT POST DELETE", rq.Method) {
-		return unknownOperation, errMethodNotAllowed.with("Method", rq.Method).with("ResourceType", resourceTypes[level])
+		kind := resourceTypes[level]
+		if rq.Method == http.MethodPost { // S3 has it so
+			kind = resourceTypes[onService]
+		}
+		return unknownOperation, errMethodNotAllowed.with("Method", rq.Method).with("ResourceType", kind)
 	}
 	return unknownOperation, errNotImplemented
 }

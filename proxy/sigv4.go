@@ -64,7 +64,7 @@ func parseAuthorization(r *http.Request) (*signature, error) {
 	kind, rest, ok := strings.Cut(header, " ")
 	switch {
 	case kind == "AWS":
-		return nil, errInvalidRequest.saying("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+		return nil, errUnsupportedSignature
 	case !ok:
 		return nil, badArgument("Authorization", header, "Authorization header is invalid -- one and only one ' ' (space) required.")
 	case kind != sigV4Algorithm:
@@ -227,10 +227,9 @@ func (s *signature) checkHeaders(h http.Header) error {
 	return nil
 }
 
-// verify reports whether r was signed with secret; key is the signing key, for
-// the chunks that follow. payload is the hash that the request declares.
-func (s *signature) verify(r *http.Request, secret, payload string) (key []byte, ok bool) {
-	key = signingKey(secret, s.scope)
+// verify reports whether r was signed with key, the signing key of its scope.
+// payload is the hash that the request declares.
+func (s *signature) verify(r *http.Request, key []byte, payload string) (ok bool) {
 	for _, path := range canonicalPaths(r.URL) {
 		request := strings.Join([]string{
 			r.Method, path, canonicalQuery(r.URL.RawQuery), canonicalHeaders(r, s.signed),
@@ -239,7 +238,7 @@ func (s *signature) verify(r *http.Request, secret, payload string) (key []byte,
 		want := hmacSHA256(key, stringToSign(s.time, s.scope, request))
 		ok = hmac.Equal(want, s.value) || ok
 	}
-	return key, ok
+	return ok
 }
 
 func stringToSign(t time.Time, s scope, request string) string {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/xml"
 	"math"
 	"net/http"
@@ -61,7 +62,7 @@ func (p *Proxy) listParts(w http.ResponseWriter, rq *request) error {
 	out := listPartsResult{
 		Bucket: rq.bucket, Key: l.encode(rq.key), UploadID: u.ID, Initiator: ownerOf(rq.who), Owner: ownerOf(rq.who),
 		StorageClass: (&row{Headers: u.Headers}).storageClass(), PartNumberMarker: marker, MaxParts: l.max,
-		ChecksumAlgorithm: string(u.Algorithm), ChecksumType: u.Type,
+		ChecksumAlgorithm: cmp.Or(string(u.Algorithm), "null"), ChecksumType: cmp.Or(u.Type, "null"), // so S3 has it
 	}
 	for _, part := range parts {
 		if part.Number <= marker {
@@ -108,6 +109,35 @@ type uploadEntry struct {
 	ChecksumType      string `xml:",omitempty"`
 }
 
+// uploadMarker is the key of the upload idMarker, which belongs to keyMarker: to that
+// key, to the common prefix, or if it has no uploads to the next key that has. An
+// upload that has ended since is none; a list goes on behind where it was.
+func (ix *index) uploadMarker(bucket string, l listing, keyMarker, idMarker string) (string, error) {
+	if keyMarker == "" || idMarker == "" {
+		return keyMarker, nil
+	}
+	first, of := "", ""
+	err := ix.eachUpload(bucket, prefixKey(rowUpload, bucket, l.prefix), func(_, key string, u *uploadRow) (bool, error) {
+		if key < keyMarker {
+			return true, nil
+		}
+		if first == "" {
+			first = key
+		}
+		if u.ID == idMarker {
+			of = key
+		}
+		return of == "", nil
+	})
+	switch {
+	case err != nil || of == "":
+		return keyMarker, err
+	case of != first && l.common(of) != keyMarker:
+		return "", badArgument("upload-id-marker", idMarker, "Invalid uploadId marker")
+	}
+	return of, nil
+}
+
 // listUploads lists the unfinished uploads of a bucket, by key and then by id.
 func (p *Proxy) listUploads(w http.ResponseWriter, rq *request) error {
 	q := rq.query
@@ -135,20 +165,23 @@ func (p *Proxy) listUploads(w http.ResponseWriter, rq *request) error {
 		d := l.encode(l.delimiter)
 		out.Delimiter = &d
 	}
+	if keyMarker, err = rq.ix.uploadMarker(rq.bucket, l, keyMarker, idMarker); err != nil {
+		return err
+	}
 	lastKey, lastID := "", ""
 	err = rq.ix.eachUpload(rq.bucket, prefixKey(rowUpload, rq.bucket, l.prefix), func(_, key string, u *uploadRow) (bool, error) {
 		common := l.common(key)
 		switch {
 		case len(key) < len(l.prefix) || key[:len(l.prefix)] != l.prefix:
 			return false, nil
-		case key < keyMarker, key == keyMarker && (idMarker == "" || u.ID <= idMarker), common != "" && (common == lastKey || common <= keyMarker):
+		case key < keyMarker, key == keyMarker && (idMarker == "" || u.ID <= idMarker), common != "" && (common == lastKey || common <= keyMarker && idMarker == ""):
 			return true, nil
 		case len(out.Uploads)+len(out.CommonPrefixes) == l.max:
 			out.IsTruncated = l.max > 0
 			return false, nil
 		case common != "":
 			out.CommonPrefixes = append(out.CommonPrefixes, commonPrefix{l.encode(common)})
-			lastKey, lastID = common, ""
+			lastKey, lastID = common, u.ID
 			return true, nil
 		}
 		out.Uploads = append(out.Uploads, uploadEntry{

@@ -88,6 +88,9 @@ type versionPage struct {
 }
 
 func (p *Proxy) listVersions(w http.ResponseWriter, rq *request) error {
+	if s := rq.query.Get("max-keys"); strings.HasPrefix(s, "-") {
+		return badArgument("maxKeys", s, "max-keys cannot be negative")
+	}
 	l, err := readListing(rq.query)
 	if err != nil {
 		return err

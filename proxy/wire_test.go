@@ -478,7 +478,7 @@ func TestLengths(t *testing.T) {
 // TestOddKeys: any bytes are a key, and each is itself only.
 func TestOddKeys(t *testing.T) {
 	keys := []string{
-		"a", "a/", "a//b", "a/b", "/a", "//", "./x", "../x", "a/../b", "a/./b", "x\x01y", "x\x00y", "x\x00", "é", "\xff\xfe", "+ %&?#=",
+		"a", "a/", "a//b", "a/b", "/a", "//a", "./x", "a/../b", "a/..", "a/./b", "x\x01y", "x\x00y", "x\x00", "é", "\xff\xfe", "+ %&?#=",
 		strings.Repeat("s", 300), strings.Repeat("long/", 204) + "long", strings.Repeat("ü", 512), "~", ".bucket", "a.o", "a.v" + strings.Repeat("0", 32), "a%2Fb", "trailing ",
 	}
 	for _, names := range []string{"sealed", "clear"} {
@@ -512,6 +512,21 @@ func TestOddKeys(t *testing.T) {
 			}
 			w.must(call{method: "DELETE", path: "/bucket"}, 204)
 		})
+	}
+}
+
+// TestNoKeys: what S3 takes for no key is refused wherever a key can stand.
+func TestNoKeys(t *testing.T) {
+	w := newBucket(t)
+	for _, key := range []string{".", "..", "./", "/.", "//", "../", "/..", "../x", "a/../../b", "/a/../.././.."} {
+		path := awsEncode(key, false)
+		if a := w.do(call{method: "PUT", path: "/bucket/" + path}); a.status != 400 || a.code() != "400" {
+			t.Errorf("PUT of %q: %d %s", key, a.status, a.code())
+		}
+		a := w.do(call{method: "PUT", path: "/bucket/copy", header: header("X-Amz-Copy-Source", "bucket/"+path)})
+		if a.status != 400 || a.code() != "InvalidArgument" {
+			t.Errorf("copy of %q: %d %s", key, a.status, a.code())
+		}
 	}
 }
 
