@@ -855,6 +855,11 @@ func TestStop(t *testing.T) {
 	if _, err := pw.Write(make([]byte, 2<<20)); err != nil {
 		t.Fatal(err)
 	}
+	for began := time.Now(); len(w.g.admit) == 0; time.Sleep(time.Millisecond) { // so far it may lie in buffers only
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("the request does not arrive")
+		}
+	}
 	cancel()
 	if _, err := pw.Write(make([]byte, 1<<20)); err != nil {
 		t.Fatal(err)

@@ -17,23 +17,28 @@ const smallSealed = 128 << 10
 // openSpan opens the bytes that s means. A range costs its own chunks; a whole
 // object is read to the end of its footer, so that any changed byte is found.
 func (p *Proxy) openSpan(ctx context.Context, ix *index, f *found, s span) (io.ReadCloser, error) {
-	object, err := p.openRow(ix, f.at, f.row)
+	if s.n < f.row.Size {
+		object, err := p.openRow(ix, f.at, f.row)
+		if err != nil {
+			return nil, err
+		}
+		return object.NewReader(ctx, s.off, s.n)
+	}
+	key, err := seal.OpenObjectKey(ix.keys, f.row.Header, "")
 	if err != nil {
 		return nil, err
 	}
-	if s.n < f.row.Size {
-		return object.NewReader(ctx, s.off, s.n)
+	if f.row.Sealed > smallSealed {
+		return p.openWhole(ctx, ix, f, key)
 	}
-	if f.row.Sealed <= smallSealed {
-		if object, err = object.Key().OpenObject(ctx, p.source(ix, f.at, f.row), f.row.Sealed); err != nil {
-			return nil, err
-		}
-		if err := f.row.matches(object); err != nil {
-			return nil, err
-		}
-		return object.NewReader(ctx, 0, -1)
+	object, err := key.OpenObject(ctx, p.source(ix, f.at, f.row), f.row.Sealed)
+	if err != nil {
+		return nil, err
 	}
-	return p.openWhole(ctx, ix, f)
+	if err := f.row.matches(object); err != nil {
+		return nil, err
+	}
+	return object.NewReader(ctx, 0, -1)
 }
 
 // matches holds what the footer tells against the row.
@@ -45,7 +50,7 @@ func (r *row) matches(object *seal.Object) error {
 }
 
 // wholeReader reads a whole object in one request: its plaintext, and behind it
-// the footer. The last chunk is withheld until the footer has proved true.
+// the footer. The last chunks are withheld until the footer has proved true.
 type wholeReader struct {
 	object *seal.ObjectReader
 	raw    *recorder
@@ -57,12 +62,8 @@ type wholeReader struct {
 }
 
 // openWhole opens the object of f from its first to its last byte.
-func (p *Proxy) openWhole(ctx context.Context, ix *index, f *found) (io.ReadCloser, error) {
+func (p *Proxy) openWhole(ctx context.Context, ix *index, f *found, key *seal.ObjectKey) (io.ReadCloser, error) {
 	parts, err := ix.parts(f.at.bucket, f.at.key, f.row)
-	if err != nil {
-		return nil, err
-	}
-	key, err := seal.OpenObjectKey(ix.keys, f.row.Header, "")
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +142,7 @@ func (w *wholeReader) WriteTo(to io.Writer) (total int64, err error) {
 	}
 }
 
-// next returns the next chunk, the last one only with the proof that there is
+// next returns the next chunks, the last ones only with the proof that there is
 // nothing else and that the footer is true.
 func (w *wholeReader) next() ([]byte, error) {
 	var last []byte
@@ -157,7 +158,7 @@ func (w *wholeReader) next() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		last, w.left = bytes.Clone(chunk), 0
+		last, w.left = chunk, 0 // finish reads no more plaintext, so it stays as it is
 	}
 	if w.done {
 		return nil, io.EOF

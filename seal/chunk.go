@@ -34,10 +34,10 @@ func (c *chunker) seal(dst, plain []byte, last bool) []byte {
 	return c.aead.Seal(dst[:0], c.step(last), plain, nil)
 }
 
-// open opens a chunk in place.
-func (c *chunker) open(sealed []byte, last bool) ([]byte, error) {
+// open opens a chunk into dst[:0]; dst and sealed are the same memory or apart.
+func (c *chunker) open(dst, sealed []byte, last bool) ([]byte, error) {
 	n := c.next
-	plain, err := c.aead.Open(sealed[:0], c.step(last), sealed, nil)
+	plain, err := c.aead.Open(dst[:0], c.step(last), sealed, nil)
 	if err != nil {
 		return nil, fmt.Errorf("chunk %d: %w", n, ErrCorrupt)
 	}

@@ -3,11 +3,9 @@ package seal
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"sort"
 )
 
 // Source fetches n bytes of a sealed object from off on. The reader it returns
@@ -100,17 +98,31 @@ func fetchHead(ctx context.Context, src Source, size int64) (Source, []byte, err
 		return src, head, err
 	}
 	whole, err := fetch(ctx, src, 0, size)
-	held := func(_ context.Context, off, n int64) (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(whole[off : off+n])), nil
-	}
-	return held, whole, err
+	return func(_ context.Context, off, n int64) (io.ReadCloser, error) { return hold(whole[off : off+n]), nil }, whole, err
 }
 
-// fetch reads exactly n bytes.
+// held is a part of an object that is in memory.
+type held struct {
+	bytes.Reader
+	b []byte
+}
+
+func hold(b []byte) *held {
+	h := &held{b: b}
+	h.Reset(b)
+	return h
+}
+
+func (*held) Close() error { return nil }
+
+// fetch reads exactly n bytes, which the caller does not change.
 func fetch(ctx context.Context, src Source, off, n int64) ([]byte, error) {
 	r, err := src(ctx, off, n)
 	if err != nil {
 		return nil, err
+	}
+	if h, ok := r.(*held); ok {
+		return h.b, nil
 	}
 	defer r.Close()
 	b := make([]byte, n)
@@ -195,161 +207,3 @@ func (b *Object) Record() Record { return b.rec.clone() }
 
 // Parts are the rows that [ObjectKey.Object] takes, to be kept in an index.
 func (b *Object) Parts() []Part { return slices.Clone(b.parts) }
-
-// NewReader opens n bytes of the plaintext from off on; n < 0 means to the end. It
-// fetches the chunks that the range touches, in one request, and no more. After
-// an error of Read all that was read is true; only io.EOF says that the range is whole.
-func (b *Object) NewReader(ctx context.Context, off, n int64) (*ObjectReader, error) {
-	if off < 0 || off > b.rec.Size {
-		return nil, fmt.Errorf("offset %d in an object of %d bytes", off, b.rec.Size)
-	}
-	if n < 0 || n > b.rec.Size-off {
-		n = b.rec.Size - off
-	}
-	if n == 0 && b.rec.Size > 0 {
-		return &ObjectReader{err: io.EOF}, nil
-	}
-	r := &ObjectReader{o: b, left: n, end: len(b.parts) - 1}
-	if off > 0 { // from the beginning, every part is read: also empty ones
-		r.part = sort.Search(len(b.parts), func(i int) bool { return b.plain[i]+b.parts[i].Size > off })
-	}
-	if off+n < b.rec.Size {
-		r.end = sort.Search(len(b.parts), func(i int) bool { return b.plain[i]+b.parts[i].Size >= off+n })
-		r.endChunk = (off + n - b.plain[r.end] - 1) / ChunkSize
-	} else {
-		r.endChunk = chunks(b.parts[r.end].Size) - 1
-	}
-	first := (off - b.plain[r.part]) / ChunkSize
-	r.skip = off - b.plain[r.part] - first*ChunkSize
-	r.headless = first > 0
-	r.begin(uint64(first))
-	from, to := b.sealed[r.part], min(b.sealed[r.end]+headerSize+(r.endChunk+1)*chunkSealed, b.sealed[r.end+1])
-	if r.headless {
-		from += headerSize + first*chunkSealed
-	}
-	body, err := b.src(ctx, from, to-from)
-	if err != nil {
-		return nil, err
-	}
-	r.body, r.buf = body, getBuffer()
-	return r, nil
-}
-
-// ObjectReader opens the chunks of one range. It is not for concurrent use.
-type ObjectReader struct {
-	o        *Object
-	body     io.ReadCloser
-	buf      *[bufferSize]byte
-	part     int  // index of the part being read
-	headless bool // its header is behind
-	chunk    *chunker
-	end      int // index of the part with the last chunk of the range
-	endChunk int64
-	skip     int64 // plaintext of the first chunk before the range
-	left     int64 // plaintext of the range not yet in plain
-	plain    []byte
-	err      error
-}
-
-// begin prepares for the chunks of the current part.
-func (r *ObjectReader) begin(first uint64) {
-	p := r.o.parts[r.part]
-	r.chunk = newChunker(r.o.key.partCipher(p.Salt, uint16(p.Number)))
-	r.chunk.next = first
-}
-
-// checkHeader reads the header of the current part: its bytes are not needed, but
-// a part with a foreign or damaged header is not what was written.
-func (r *ObjectReader) checkHeader() error {
-	if _, err := io.ReadFull(r.body, r.buf[:headerSize]); err != nil {
-		return fmt.Errorf("reading header: %w", noEOF(err))
-	}
-	h, err := parseHeader(r.buf[:headerSize])
-	if err != nil {
-		return err
-	}
-	p := r.o.parts[r.part]
-	if h.partSalt != p.Salt || int(h.number) != p.Number || !r.o.key.holds(&h) {
-		return fmt.Errorf("header of part %d: %w", p.Number, ErrCorrupt)
-	}
-	return nil
-}
-
-// advance opens the next chunk.
-func (r *ObjectReader) advance() error {
-	if r.part > r.end {
-		return io.EOF
-	}
-	if !r.headless {
-		if err := r.checkHeader(); err != nil {
-			return err
-		}
-		r.headless = true
-	}
-	p := r.o.parts[r.part]
-	number := int64(r.chunk.next)
-	last := number == chunks(p.Size)-1
-	n := chunkSealed
-	if last {
-		n = int(p.Size-number*ChunkSize) + tagSize
-	}
-	if _, err := io.ReadFull(r.body, r.buf[:n]); err != nil {
-		return fmt.Errorf("reading chunk %d: %w", number, noEOF(err))
-	}
-	plain, err := r.chunk.open(r.buf[:n], last)
-	if err != nil {
-		return fmt.Errorf("part %d: %w", p.Number, err)
-	}
-	plain = plain[min(r.skip, int64(len(plain))):]
-	r.skip = 0
-	r.plain = plain[:min(r.left, int64(len(plain)))]
-	r.left -= int64(len(r.plain))
-	if r.part == r.end && number == r.endChunk {
-		r.part = r.end + 1
-	} else if last {
-		r.part++
-		r.headless = false
-		r.begin(0)
-	}
-	return nil
-}
-
-// Read releases authentic plaintext.
-func (r *ObjectReader) Read(p []byte) (int, error) {
-	for len(r.plain) == 0 && r.err == nil {
-		r.err = r.advance()
-	}
-	if len(r.plain) == 0 {
-		return 0, r.err
-	}
-	n := copy(p, r.plain)
-	r.plain = r.plain[n:]
-	return n, nil
-}
-
-// Next returns what follows, without a copy: the rest of a chunk, authentic,
-// which is the caller's until the next call. It is never empty without an error.
-func (r *ObjectReader) Next() ([]byte, error) {
-	for len(r.plain) == 0 && r.err == nil {
-		r.err = r.advance()
-	}
-	plain := r.plain
-	r.plain = nil
-	if len(plain) == 0 {
-		return nil, r.err
-	}
-	return plain, nil
-}
-
-// WriteTo spares io.Copy a buffer.
-func (r *ObjectReader) WriteTo(w io.Writer) (int64, error) { return writeChunks(w, r.Next) }
-
-// Close ends the reading.
-func (r *ObjectReader) Close() error {
-	if r.buf == nil {
-		return nil // closed before, or nothing was fetched
-	}
-	putBuffer(r.buf)
-	r.buf, r.plain, r.err = nil, nil, errors.New("reader is closed")
-	return r.body.Close()
-}

@@ -146,6 +146,9 @@ func (o *ObjectKey) holds(h *header) bool {
 	if h.id != o.h.id || h.suite != o.h.suite || h.flags != o.h.flags {
 		return false
 	}
+	if h.salt == o.h.salt && h.wrapped == o.h.wrapped && h.keyID == o.h.keyID && h.commit == o.h.commit {
+		return true // the very header that o was opened with
+	}
 	c := commitment(h, *o.dek())
 	return subtle.ConstantTimeCompare(c[:], h.commit[:]) == 1
 }

@@ -116,7 +116,8 @@ func (s *Reader) advance() {
 	if last {
 		n = s.hi - s.lo
 	}
-	plain, err := s.chunk.open(s.buf[s.lo:s.lo+n], last)
+	sealed := s.buf[s.lo : s.lo+n]
+	plain, err := s.chunk.open(sealed, sealed, last)
 	if err == nil && len(plain) == 0 && s.chunk.next > 1 {
 		err = fmt.Errorf("empty last chunk: %w", ErrCorrupt)
 	}
