@@ -72,7 +72,7 @@ func (s *Server) propose(ctx context.Context, r *Request, body any, uid UID, m *
 		return &Answer{Code: CodeRetry, Retry: 1}
 	}
 	var o outcome
-	if err := decode(out, &o); err != nil {
+	if err := o.decode(out); err != nil {
 		s.log.Error("the machine's answer is malformed", zap.Error(err))
 		return &Answer{Code: CodeRetry, Retry: 1}
 	}

@@ -22,28 +22,38 @@ import (
 type nodeClient struct {
 	node Node
 	http *http.Client
+	line *line // nil: HTTP only
 }
 
-// pinnedTransport speaks TLS 1.3 with the holder of the node's key, whatever the
+// pinnedTLS speaks TLS 1.3 with the holder of the node's key, whatever the
 // certificate says otherwise: names and authorities mean nothing here.
+func pinnedTLS(n Node) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		InsecureSkipVerify: true, // VerifyConnection does it, by the manifest's pin
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			if len(cs.PeerCertificates) == 0 {
+				return errors.New("vault: node shows no certificate")
+			}
+			pin := sha256.Sum256(cs.PeerCertificates[0].RawSubjectPublicKeyInfo)
+			if subtle.ConstantTimeCompare(pin[:], n.TLSPin[:]) != 1 {
+				return errors.New("vault: node's certificate is not the pinned one")
+			}
+			return nil
+		},
+	}
+}
+
+const (
+	dialTime      = 3 * time.Second // a dead host must not cost a call's whole time
+	handshakeTime = 10 * time.Second
+)
+
 func pinnedTransport(n Node) http.RoundTripper {
 	return &http.Transport{
-		TLSClientConfig: &tls.Config{
-			MinVersion:         tls.VersionTLS13,
-			InsecureSkipVerify: true, // VerifyConnection does it, by the manifest's pin
-			VerifyConnection: func(cs tls.ConnectionState) error {
-				if len(cs.PeerCertificates) == 0 {
-					return errors.New("vault: node shows no certificate")
-				}
-				pin := sha256.Sum256(cs.PeerCertificates[0].RawSubjectPublicKeyInfo)
-				if subtle.ConstantTimeCompare(pin[:], n.TLSPin[:]) != 1 {
-					return errors.New("vault: node's certificate is not the pinned one")
-				}
-				return nil
-			},
-		},
-		DialContext:           (&net.Dialer{Timeout: 3 * time.Second}).DialContext, // a dead host must not cost a call's whole time
-		TLSHandshakeTimeout:   10 * time.Second,
+		TLSClientConfig:       pinnedTLS(n),
+		DialContext:           (&net.Dialer{Timeout: dialTime}).DialContext,
+		TLSHandshakeTimeout:   handshakeTime,
 		ResponseHeaderTimeout: 30 * time.Second,
 		IdleConnTimeout:       time.Minute,
 		MaxIdleConnsPerHost:   4,
@@ -56,14 +66,19 @@ func (c *Client) ask(ctx context.Context, n *nodeClient, kind Kind, body any) (*
 	ctx, cancel := context.WithTimeout(ctx, c.c.Timeout)
 	defer cancel()
 	r := &Request{Version: version, Kind: kind, Manifest: c.hash, Token: []byte(c.c.Token), Body: encode(body)}
+	if n.line != nil {
+		if a, err := n.line.ask(ctx, r); !errors.Is(err, ErrNoStream) {
+			return a, err
+		}
+	}
 	a, _, err := n.ask(ctx, r)
 	return a, err
 }
 
-// ask also returns the answer's signed form.
+// ask asks by HTTP. It also returns the answer's signed form.
 func (n *nodeClient) ask(ctx context.Context, r *Request) (*Answer, *signed, error) {
 	rand.Read(r.Nonce[:])
-	data := encode(r)
+	data := r.encode()
 	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, n.node.URL+Path, bytes.NewReader(data))
 	if err != nil {
 		return nil, nil, err
@@ -86,7 +101,7 @@ func (n *nodeClient) ask(ctx context.Context, r *Request) (*Answer, *signed, err
 	if err != nil {
 		return nil, nil, err
 	}
-	a, err := sg.answer(n.node, r.Manifest, data)
+	a, err := readAnswer(sg.Answer, n.node, r.Manifest, data)
 	return a, sg, err
 }
 
@@ -115,15 +130,15 @@ func parseSigned(out []byte, n Node) (*signed, error) {
 		return nil, fmt.Errorf("%w: answer is not in its deterministic encoding", ErrMalformed)
 	}
 	if !verifyIdentity(n.Identity, answerDigest(sg.Answer), sg.Sig) {
-		return nil, errors.New("vault: answer is not signed by the node")
+		return nil, errUnsigned
 	}
 	return &sg, nil
 }
 
-// answer reads a signed answer and checks that it is one to this request.
-func (sg *signed) answer(n Node, manifest [32]byte, request []byte) (*Answer, error) {
+// readAnswer reads a signed answer and checks that it is one to this request.
+func readAnswer(answer []byte, n Node, manifest [32]byte, request []byte) (*Answer, error) {
 	var a Answer
-	if err := decode(sg.Answer, &a); err != nil {
+	if err := a.decode(answer); err != nil {
 		return nil, err
 	}
 	if a.Version != version || a.Node != n.ID || a.Request != sha256.Sum256(request) || a.Code > codeLast {

@@ -26,7 +26,7 @@ type ClientConfig struct {
 	AllowDegraded bool
 
 	Timeout   time.Duration                // of one call to one node; 0 = 20 s
-	Transport func(Node) http.RoundTripper // nil: TLS 1.3 with the node's pin
+	Transport func(Node) http.RoundTripper // nil: TLS 1.3 with the node's pin, and streams where a node offers them
 	Log       *zap.Logger                  // nil logs nothing
 }
 
@@ -74,7 +74,11 @@ func NewClient(c ClientConfig) (*Client, error) {
 		if c.Transport != nil {
 			rt = c.Transport(n)
 		}
-		cl.nodes = append(cl.nodes, newNodeClient(n, rt))
+		nc := newNodeClient(n, rt)
+		if rt == nil {
+			nc.line = newLine(n)
+		}
+		cl.nodes = append(cl.nodes, nc)
 	}
 	return cl, nil
 }
@@ -85,6 +89,9 @@ func (c *Client) Manifest() *Manifest { return c.manifest }
 // Close closes idle connections.
 func (c *Client) Close() {
 	for _, n := range c.nodes {
+		if n.line != nil {
+			n.line.close()
+		}
 		n.http.CloseIdleConnections()
 	}
 }

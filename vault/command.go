@@ -36,7 +36,7 @@ type Command struct {
 }
 
 // encodeCommand returns the bytes that are proposed.
-func encodeCommand(c *Command) []byte { return append([]byte{writtenCommand}, encode(c)...) }
+func encodeCommand(c *Command) []byte { return c.encode() }
 
 // parseCommand reads a command. It fails with [ErrNewer] for a later version,
 // whatever follows, and with [ErrMalformed].

@@ -65,6 +65,7 @@ type softHSM struct {
 	guesses  map[string]map[[33]byte]bool // distinct elements evaluated, by owner
 	before   func(owner []byte, blinded [33]byte) error
 	lie      bool
+	signs    func() error // before each signature
 }
 
 func newSoftHSM(tb testing.TB) *softHSM {
@@ -124,7 +125,22 @@ func (h *softHSM) distinct() (most int) {
 	return most
 }
 
+// onSign has fn called before each signature.
+func (h *softHSM) onSign(fn func() error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.signs = fn
+}
+
 func (h *softHSM) Sign(_ context.Context, digest [32]byte) (sig [64]byte, err error) {
+	h.mu.Lock()
+	fn := h.signs
+	h.mu.Unlock()
+	if fn != nil {
+		if err := fn(); err != nil {
+			return sig, err
+		}
+	}
 	r, s, err := ecdsa.Sign(rand.Reader, h.identity, digest[:])
 	if err != nil {
 		return sig, err

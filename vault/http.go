@@ -49,17 +49,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "cannot read the request", http.StatusBadRequest)
 		return
 	}
-	req, err := parseRequest(data)
+	answer, _, err := s.carryOut(ctx, data)
 	if err != nil {
 		http.Error(w, "malformed request", http.StatusBadRequest)
 		return
 	}
-	start := time.Now()
-	by := s.inForce()
-	a := s.answer(ctx, req, by)
-	s.metrics.requests.WithLabelValues(kindNames[req.Kind], a.Code.String()).Inc()
-	s.metrics.seconds.WithLabelValues(kindNames[req.Kind]).Observe(time.Since(start).Seconds())
-	out, err := s.sign(ctx, a, data, s.shown(req), by)
+	out, err := s.sign(ctx, answer)
 	if err != nil {
 		s.log.Error("an answer was not signed", zap.Error(err))
 		http.Error(w, "unavailable", http.StatusServiceUnavailable)
@@ -67,6 +62,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/cbor")
 	w.Write(out)
+}
+
+// carryOut does what a request asks for, and returns the answer as it is to be signed.
+// The error says that the bytes are no request.
+func (s *Server) carryOut(ctx context.Context, data []byte) (answer []byte, kind Kind, err error) {
+	req, err := parseRequest(data)
+	if err != nil {
+		return nil, 0, err
+	}
+	start := time.Now()
+	by := s.inForce()
+	a := s.answer(ctx, req, by)
+	s.metrics.requests.WithLabelValues(kindNames[req.Kind], a.Code.String()).Inc()
+	s.metrics.seconds.WithLabelValues(kindNames[req.Kind]).Observe(time.Since(start).Seconds())
+	h := s.shown(req)
+	a.Version, a.Node, a.Manifest, a.Request, a.Head = version, s.c.NodeID, by.hash, sha256.Sum256(data), h.bytes()
+	return a.encode(), req.Kind, nil
 }
 
 // takeManifest follows a newer manifest, whoever hands it in: it speaks for itself.
@@ -96,31 +108,35 @@ func (s *Server) shown(r *Request) head {
 	return h
 }
 
-// sign completes an answer to the request and signs it. Every answer is
-// answerSize bytes long: its length tells nobody what it says.
-func (s *Server) sign(ctx context.Context, a *Answer, request []byte, h head, by *inForce) ([]byte, error) {
-	a.Version, a.Node, a.Manifest, a.Request, a.Head = version, s.c.NodeID, by.hash, sha256.Sum256(request), h.bytes()
-	body := encode(a)
-	sig, err := s.c.HSM.Sign(ctx, answerDigest(body))
+// sign signs an answer. Every one is answerSize bytes long: its length tells
+// nobody what it says.
+func (s *Server) sign(ctx context.Context, answer []byte) ([]byte, error) {
+	sig, err := s.c.HSM.Sign(ctx, answerDigest(answer))
 	if err != nil {
 		return nil, err
 	}
-	out := encode(&signed{Answer: body, Sig: sig})
+	out := encode(&signed{Answer: answer, Sig: sig})
 	if len(out) > answerSize {
-		return nil, errors.New("vault: answer does not fit its size")
+		return nil, errTooLong
 	}
 	return append(out, make([]byte, answerSize-len(out))...), nil
 }
 
-// Serve answers clients on l over TLS 1.3 until ctx ends, then lets the requests
-// in flight finish.
+// Serve answers clients on l over TLS 1.3, in streams and by HTTP/1.1, until ctx ends, then
+// lets the requests in flight finish.
 func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate) error {
 	s.cert.CompareAndSwap(nil, &cert)
 	h := &http.Server{
 		Handler: s,
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return s.cert.Load(), nil
-		}},
+		TLSConfig: &tls.Config{
+			MinVersion:                  tls.VersionTLS13,
+			GetCertificate:              func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
+			NextProtos:                  []string{streamProtocol, "http/1.1"},
+			DynamicRecordSizingDisabled: true, // an answer is one record, not three
+		},
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){
+			streamProtocol: func(_ *http.Server, conn *tls.Conn, _ http.Handler) { s.serveStream(ctx, conn) },
+		},
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       callTime,
 		WriteTimeout:      2 * callTime,

@@ -77,7 +77,7 @@ func TestOverTLS(t *testing.T) {
 	bad := f.client("anna", network, func(c *ClientConfig) { c.Timeout = time.Second })
 	for _, n := range bad.nodes {
 		n.node.TLSPin[0] ^= 1
-		n.http.Transport = pinnedTransport(n.node)
+		n.http.Transport, n.line = pinnedTransport(n.node), newLine(n.node)
 	}
 	if _, err := bad.Recover(ctx, "right"); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("with wrong pins: %v, want ErrUnavailable", err)
@@ -149,7 +149,7 @@ func parseAnswer(out []byte, n Node, manifest [32]byte, request []byte) (*Answer
 	if err != nil {
 		return nil, err
 	}
-	return sg.answer(n, manifest, request)
+	return readAnswer(sg.Answer, n, manifest, request)
 }
 
 // A client believes only what a node has signed for this very request.

@@ -177,7 +177,7 @@ func parseRequest(data []byte) (*Request, error) {
 		return nil, fmt.Errorf("%w: request of %d bytes", ErrMalformed, len(data))
 	}
 	var r Request
-	if err := decode(data, &r); err != nil {
+	if err := r.decode(data); err != nil {
 		return nil, err
 	}
 	if r.Version != version || r.Kind < KindRecord || r.Kind > KindState || r.Kind == KindSweep || len(r.Token) > maxToken {

@@ -64,6 +64,7 @@ type Server struct {
 	recent  recent
 	keys    *keyFiles
 	witness *witness
+	signing signing
 	started time.Time
 	gather  time.Duration // gatherTime; tests that look at once do not wait
 
@@ -105,6 +106,7 @@ func NewServer(ctx context.Context, c ServerConfig) (_ *Server, err error) {
 		c: c, fleet: m.Fleet, log: c.Logger, metrics: newMetrics(c.Metrics),
 		limits: newLimiters(c.Limits), started: time.Now(), gather: gatherTime, wake: make(chan struct{}),
 	}
+	s.signing.s = s
 	s.force.Store(now)
 	if s.log == nil {
 		s.log = zap.NewNop()

@@ -88,7 +88,25 @@ var parsers = map[string]func([]byte) ([]byte, error){
 			return nil, err
 		}
 		r.Body = encode(body)
-		return encode(r), nil
+		return r.encode(), nil
+	},
+	"attested": func(b []byte) ([]byte, error) {
+		var at attested
+		if err := at.decode(b); err != nil {
+			return nil, err
+		}
+		if _, err := at.root(); err != nil {
+			return nil, err
+		}
+		return at.encode(len(b))
+	},
+	"frame": func(b []byte) ([]byte, error) {
+		r := bytes.NewReader(b)
+		f, data, err := readFrame(r, maxRequest)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || r.Len() != 0 {
+			err = ErrMalformed // in a stream, the rest is to come, or is another frame
+		}
+		return append(f.append(nil), data...), err
 	},
 	"command": func(b []byte) ([]byte, error) {
 		c, err := parseCommand(b)
@@ -124,8 +142,8 @@ var parsers = map[string]func([]byte) ([]byte, error){
 	},
 	"answer": func(b []byte) ([]byte, error) {
 		var a Answer
-		err := decode(b, &a)
-		return encode(&a), err
+		err := a.decode(b)
+		return a.encode(), err
 	},
 	"ledger": func(b []byte) ([]byte, error) {
 		r := &entryReader{r: bytes.NewReader(b)}
@@ -211,6 +229,11 @@ func goodVectors() []vector {
 	sweep := &Command{Kind: KindSweep, Time: 1767225600123, Token: []byte{}, Body: encode(bodies[KindRecord])}
 	answer := &Answer{Version: 1, Node: "n1", Code: CodeOK, Left: 9, Failed: 1, UID: uid, Epoch: epoch, ID: id, Seq: 7,
 		Element: samplePoint(5), Result: samplePoint(6), Public: samplePoint(1), Record: []byte{}, Former: []byte{}}
+	leaf := leafHash(encode(answer))
+	_, paths := hashTree([][32]byte{{1}, {2}, leaf})
+	alone := must((&attested{Answer: encode(answer), Sig: sig}).encode(1024))
+	third := must((&attested{encode(answer), sig, paths[2].sides, paths[2].hashes}).encode(1024))
+	request := encode(&Request{Version: 1, Kind: KindRecord, Token: []byte{}, Body: encode(bodies[KindRecord])})
 	ledger, h := []byte(ledgerMagic), head{}
 	p := DefaultPolicy()
 	for _, e := range []*entry{
@@ -227,6 +250,10 @@ func goodVectors() []vector {
 		vector{"record", "record", "ok", "three nodes, any two recover", sampleRecord()},
 		vector{"manifest", "manifest", "ok", "one node, signed by the key of seed 07 07 ...", sampleManifest().Bytes()},
 		vector{"answer-eval", "answer", "ok", "what is signed, without the padding", encode(answer)},
+		vector{"attested-alone", "attested", "ok", "an answer in a stream, with its padding, that shares its signature with none", alone},
+		vector{"attested-third", "attested", "ok", "the third of three answers: one hash, the left one, leads to the root", third},
+		vector{"frame-request", "frame", "ok", "request 7 of a stream", append(frame{7, 0, uint16(len(request))}.append(nil), request...)},
+		vector{"frame-refused", "frame", "ok", "request 7 came too fast", frame{7, 429, 0}.append(nil)},
 		vector{"ledger", "ledger", "ok", "whose it is, a key, a commit, a spend", ledger},
 	)
 }
@@ -261,6 +288,7 @@ func badVectors() []vector {
 	}
 	few := sampleHeader()
 	few.Threshold = 4
+	leaf := func(at attested) []byte { return must(at.encode(1024)) }
 	greedy := sampleHeader()
 	greedy.Policy.Budget = 200
 	return []vector{
@@ -286,6 +314,11 @@ func badVectors() []vector {
 		v("record-threshold", "record", "threshold 4 of 3", record(few)),
 		v("record-budget", "record", "a budget of 200", record(greedy)),
 		v("ledger-link", "ledger", "the link of the first entry is wrong", append(append([]byte(ledgerMagic), (&entry{Kind: entryFirst, Node: "n1"}).frame()...), make([]byte, 32)...)),
+		v("attested-path", "attested", "nine hashes lead to the root", leaf(attested{Path: make([]byte, 9*32)})),
+		v("attested-half", "attested", "half a hash", leaf(attested{Path: make([]byte, 16)})),
+		v("attested-sides", "attested", "a side without a hash", leaf(attested{Sides: 2, Path: make([]byte, 32)})),
+		v("attested-padding", "attested", "something follows that is not zero", append(leaf(attested{}), 1)),
+		v("frame-long", "frame", "a request of 8,193 bytes", append(frame{7, 0, maxRequest + 1}.append(nil), make([]byte, maxRequest+1)...)),
 		{"newer-command", "command", "newer", "version 2 and anything after it: the node halts", []byte{2, 0xff}},
 	}
 }
@@ -362,7 +395,8 @@ func FuzzRequest(f *testing.F)  { fuzz(f, "request") }
 func FuzzCommand(f *testing.F)  { fuzz(f, "command") }
 func FuzzRecord(f *testing.F)   { fuzz(f, "record") }
 func FuzzManifest(f *testing.F) { fuzz(f, "manifest") }
-func FuzzAnswer(f *testing.F)   { fuzz(f, "answer") }
+func FuzzAttested(f *testing.F) { fuzz(f, "attested") }
+func FuzzFrame(f *testing.F)    { fuzz(f, "frame") }
 func FuzzLedger(f *testing.F)   { fuzz(f, "ledger") }
 
 // FuzzMachine: whatever the bytes of a log, the machine answers, and two nodes that

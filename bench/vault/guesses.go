@@ -3,23 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"math/big"
 	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"filippo.io/nistec"
 	"github.com/fxamacker/cbor/v2"
 	"golang.org/x/sync/errgroup"
 
@@ -136,9 +131,9 @@ func (g *guesses) take(n int) []vault.AttemptBody {
 	return g.pool[g.used-n : g.used]
 }
 
-// load is clients that have the leader count guesses, each over a connection of
-// its own. The signatures of all answers are verified when the clock has stopped: it
-// is the fleet that is measured, and clients bring processors of their own.
+// load is clients that have the leader count guesses, over connections that as many
+// share as share one to etcd. The signatures of all answers are verified when the clock
+// has stopped: it is the fleet that is measured, and clients bring processors of their own.
 func (g *guesses) load(ctx context.Context, clients, share int) (*load, error) {
 	w, err := g.leader(ctx, clients)
 	if err != nil {
@@ -146,13 +141,12 @@ func (g *guesses) load(ctx context.Context, clients, share int) (*load, error) {
 	}
 	todo := g.take(share)
 	var next atomic.Int64
-	w.unverified = []signed{}
-	return &load{clients: clients, servers: g.f.procs, check: w.verify, do: func(ctx context.Context, _ int) error {
+	return &load{clients: clients, servers: g.f.procs, check: w.close, do: func(ctx context.Context, client int) error {
 		i := int(next.Add(1)) - 1
 		if i >= len(todo) {
 			return errEmpty
 		}
-		a, err := w.ask(ctx, vault.KindAttempt, &todo[i])
+		a, err := w.ask(ctx, client, vault.KindAttempt, &todo[i])
 		if err == nil && a.Code != vault.CodeOK && a.Code != vault.CodeWait {
 			err = fmt.Errorf("the leader answers %q", a.Code)
 		}
@@ -160,112 +154,53 @@ func (g *guesses) load(ctx context.Context, clients, share int) (*load, error) {
 	}}, nil
 }
 
-// leader is connections to the leader, as many as clients, all open.
+// leader is connections to the leader, for as many clients, all open.
 func (g *guesses) leader(ctx context.Context, clients int) (*wire, error) {
 	place, err := g.f.leader(ctx)
 	if err != nil {
 		return nil, err
 	}
-	n := g.f.manifest.Nodes[place]
-	w := &wire{node: n, manifest: g.f.manifest.Hash(), http: &http.Client{Transport: transport(n, clients), Timeout: 30 * time.Second}}
-	point, err := nistec.NewP256Point().SetBytes(n.Identity[:])
-	if err != nil {
-		return nil, fmt.Errorf("identity of %s: %w", n.ID, err)
-	}
-	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point.Bytes())
-	if err != nil {
-		return nil, fmt.Errorf("identity of %s: %w", n.ID, err)
-	}
-	w.key = *key
-	var connect errgroup.Group
-	for range clients { // before the clock runs
-		connect.Go(func() error {
-			_, err := w.ask(ctx, vault.KindRecord, &vault.RecordBody{UID: g.pool[0].UID})
-			return err
-		})
-	}
-	if err := connect.Wait(); err != nil {
-		return nil, err
+	w := &wire{node: g.f.manifest.Nodes[place], manifest: g.f.manifest.Hash(), signed: make(map[vault.Root]bool)}
+	for range (clients + perConn - 1) / perConn {
+		st, err := vault.DialStream(ctx, w.node)
+		if err != nil {
+			return nil, err
+		}
+		w.streams = append(w.streams, st)
 	}
 	return w, nil
 }
 
-// wire is the client protocol, one request at a time.
+// wire is the client protocol to one node.
 type wire struct {
 	node     vault.Node
 	manifest [32]byte
-	key      ecdsa.PublicKey
-	http     *http.Client
+	streams  []*vault.Stream
 
-	mu         sync.Mutex
-	unverified []signed // if not nil, what verify has to look at
+	mu     sync.Mutex
+	signed map[vault.Root]bool // over all answers, not verified yet
 }
 
-// signed is what a node sends.
-type signed struct {
-	Answer []byte   `cbor:"1,keyasint"`
-	Sig    [64]byte `cbor:"2,keyasint"`
-}
-
-// verify returns an error unless all answers are signed by the node.
-func (w *wire) verify() error {
-	for _, s := range w.unverified {
-		if err := w.verifyOne(s); err != nil {
-			return err
+// close returns an error unless all answers are signed by the node.
+func (w *wire) close() error {
+	for _, st := range w.streams {
+		st.Close()
+	}
+	for r := range w.signed {
+		if !r.Verify(w.node.Identity) {
+			return errors.New("an answer is not signed by the node")
 		}
 	}
 	return nil
 }
 
-func (w *wire) verifyOne(s signed) error {
-	digest := sha256.Sum256(append([]byte("coffer vault 1 answer"), s.Answer...))
-	if !ecdsa.Verify(&w.key, digest[:], new(big.Int).SetBytes(s.Sig[:32]), new(big.Int).SetBytes(s.Sig[32:])) {
-		return errors.New("an answer is not signed by the node")
-	}
-	return nil
-}
-
-func (w *wire) ask(ctx context.Context, kind vault.Kind, body any) (*vault.Answer, error) {
-	q := &vault.Request{Version: 1, Kind: kind, Manifest: w.manifest, Body: encode(body)}
-	rand.Read(q.Nonce[:])
-	data := encode(q)
-	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, w.node.URL+vault.Path, bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	resp, err := w.http.Do(hr)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	out, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the node answers %s", resp.Status)
-	}
-	var s signed
-	if _, err := cbor.UnmarshalFirst(out, &s); err != nil {
-		return nil, err
-	}
-	a := new(vault.Answer)
-	if err := cbor.Unmarshal(s.Answer, a); err != nil {
-		return nil, err
-	}
-	if w.unverified == nil {
-		if err := w.verifyOne(s); err != nil {
-			return nil, err
-		}
-	} else {
-		w.mu.Lock()
-		w.unverified = append(w.unverified, s)
-		w.mu.Unlock()
-	}
-	if a.Request != sha256.Sum256(data) {
-		return nil, errors.New("the answer is to another request")
-	}
-	return a, nil
+func (w *wire) ask(ctx context.Context, client int, kind vault.Kind, body any) (*vault.Answer, error) {
+	r := &vault.Request{Version: 1, Kind: kind, Manifest: w.manifest, Body: encode(body)}
+	a, root, err := w.streams[client/perConn].Ask(ctx, r)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.signed[root] = true
+	return a, err
 }
 
 // recoverTime is the median of n recoveries, one after the other.

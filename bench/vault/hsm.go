@@ -122,7 +122,7 @@ func (g *guesses) evaluated(ctx context.Context, clients, share int) (*load, err
 	}
 	todo := g.take(share)
 	var next atomic.Int64
-	return &load{clients: clients, do: func(ctx context.Context, _ int) error {
+	return &load{clients: clients, check: w.close, do: func(ctx context.Context, client int) error {
 		i := int(next.Add(1)) - 1
 		if i >= len(todo) {
 			return errEmpty
@@ -131,7 +131,7 @@ func (g *guesses) evaluated(ctx context.Context, clients, share int) (*load, err
 			kind vault.Kind
 			body any
 		}{{vault.KindAttempt, &todo[i]}, {vault.KindEval, (*vault.EvalBody)(&todo[i])}} {
-			a, err := w.ask(ctx, q.kind, q.body)
+			a, err := w.ask(ctx, client, q.kind, q.body)
 			if err != nil {
 				return err
 			}
