@@ -69,7 +69,8 @@ func streamSize(k Kind) int {
 type stream struct {
 	s     *Server
 	conn  net.Conn
-	slots chan struct{} // taken by requests on their way
+	slots chan struct{}      // taken by requests on their way
+	stop  context.CancelFunc // of those
 
 	mu      sync.Mutex
 	out     []byte // not yet being written
@@ -80,8 +81,8 @@ type stream struct {
 // serveStream answers the requests that come over conn until the client has gone, breaks
 // the rules or is silent, or ctx ends: then those on their way are answered still.
 func (s *Server) serveStream(ctx context.Context, conn net.Conn) {
-	st := &stream{s: s, conn: conn, slots: make(chan struct{}, window)}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	st := &stream{s: s, conn: conn, slots: make(chan struct{}, window), stop: stop}
 	defer conn.Close()
 	defer stop()
 	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
@@ -112,6 +113,9 @@ func (st *stream) serve(ctx, work context.Context) error {
 		case st.slots <- struct{}{}:
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+		if work.Err() != nil { // nobody takes the answers, though requests are in r still
+			return work.Err()
 		}
 		if !st.s.limits.address(remote) {
 			st.send(frame{id: f.id, status: http.StatusTooManyRequests}, nil)
@@ -200,6 +204,7 @@ func (st *stream) flush() {
 		}
 		st.conn.SetWriteDeadline(time.Now().Add(2 * callTime))
 		if _, err := st.conn.Write(out); err != nil {
+			st.stop()
 			st.conn.Close() // the reader ends the stream
 		}
 		for range n {
