@@ -27,6 +27,7 @@ type greeter struct {
 
 	mu    sync.Mutex
 	heard map[string]holding // what peers said last: Start and Nonce
+	owed  map[string]debt    // by peers that were refused and not heard since
 }
 
 const (
@@ -67,12 +68,34 @@ func (g *greeter) greet(peer string, conn net.Conn) error {
 		return err
 	}
 	if err := theirs.atLeast(known); err != nil {
-		g.detected()
-		g.log.Error("a peer's disk was rolled back: it is refused", zap.String("peer", peer), zap.Error(err))
-		return fmt.Errorf("%s was rolled back: %w", peer, err)
+		return g.refuse(peer, theirs, known, err)
 	}
 	g.hear(peer, theirs)
 	return conn.SetDeadline(time.Time{})
+}
+
+// refuse says why the peer is not heard. A greeting may have been written a moment
+// before its peer acknowledged what is remembered by now. So the alarm is for one that
+// holds less than what was remembered before it can have been written.
+func (g *greeter) refuse(peer string, theirs, known holding, why error) error {
+	g.mu.Lock()
+	owed, again := g.owed[peer]
+	if !again {
+		g.owed[peer] = debt{known, time.Now()}
+	}
+	g.mu.Unlock()
+	if !again || time.Since(owed.since) < 2*handshakeTimeout || theirs.atLeast(owed.holding) == nil {
+		return fmt.Errorf("%s holds less than is remembered, or was slow to say what: %w", peer, why)
+	}
+	g.detected()
+	g.log.Error("a peer's disk was rolled back: it is refused", zap.String("peer", peer), zap.Error(why))
+	return fmt.Errorf("%s was rolled back: %w", peer, why)
+}
+
+// debt is what was remembered of a peer when it was refused first.
+type debt struct {
+	holding
+	since time.Time
 }
 
 func (g *greeter) hear(peer string, h holding) {
@@ -80,6 +103,7 @@ func (g *greeter) hear(peer string, h holding) {
 	g.mu.Lock()
 	before := g.heard[peer]
 	g.heard[peer] = h
+	delete(g.owed, peer)
 	g.mu.Unlock()
 	if before != h {
 		select {

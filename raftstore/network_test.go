@@ -175,7 +175,8 @@ func TestMessagesOfOthersAreRefused(t *testing.T) {
 func mute() *greeter {
 	return &greeter{
 		holds: func() (holding, error) { return holding{}, nil }, known: func(string) holding { return holding{} },
-		rolled: func(error) {}, detected: func() {}, log: zap.NewNop(), news: make(chan struct{}, 1), heard: make(map[string]holding),
+		rolled: func(error) {}, detected: func() {}, log: zap.NewNop(),
+		news: make(chan struct{}, 1), heard: make(map[string]holding), owed: make(map[string]debt),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -113,5 +114,44 @@ func TestGreetingUnderWay(t *testing.T) {
 			t.Errorf("%s: %v, ended %v", name, err, lost)
 		}
 		b.Close()
+	}
+}
+
+// A greeting that is older than the last acknowledgement is no alarm; a peer that still
+// holds less the next time is.
+func TestGreetingThatWasLate(t *testing.T) {
+	less, more := holding{Start: 1, Index: 7, Term: 1}, holding{Start: 1, Index: 9, Term: 1}
+	for name, tt := range map[string]struct {
+		after time.Duration
+		then  holding
+		heard bool
+		alarm bool
+	}{
+		"another of the same moment": {0, less, false, false},
+		"late only":                  {time.Minute, more, true, false},
+		"rolled back":                {time.Minute, less, false, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			alarm := false
+			g := mute()
+			g.known = func(string) holding { return more }
+			g.detected = func() { alarm = true }
+			greeted := func(theirs holding) error {
+				a, b := net.Pipe()
+				defer b.Close()
+				go func() {
+					io.ReadFull(b, make([]byte, greetSize))
+					b.Write(holding{}.append(theirs.append([]byte{greetVersion})))
+				}()
+				return g.greet("n1", a)
+			}
+			if err := greeted(less); err == nil || alarm {
+				t.Errorf("%s: the first greeting: %v, alarm %v", name, err, alarm)
+			}
+			time.Sleep(tt.after)
+			if err := greeted(tt.then); (err == nil) != tt.heard || alarm != tt.alarm {
+				t.Errorf("%s: %v, alarm %v", name, err, alarm)
+			}
+		})
 	}
 }

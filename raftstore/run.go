@@ -334,7 +334,7 @@ func (s *Store) openTransport(n *node, listener net.Listener) {
 	g := &gate{retired: n.state.isRetired}
 	n.greeter = &greeter{
 		holds: n.holds, known: n.state.known, rolled: s.fail, detected: s.metrics.rolledBack,
-		log: s.c.Log, news: make(chan struct{}, 1), heard: make(map[string]holding),
+		log: s.c.Log, news: make(chan struct{}, 1), heard: make(map[string]holding), owed: make(map[string]debt),
 	}
 	if s.c.hooks.deaf {
 		n.greeter.rolled = func(error) {}
