@@ -74,6 +74,7 @@ type restorer struct {
 	allFiles, allBytes             atomic.Int64
 	doneFiles, doneBytes, received atomic.Int64
 	others, nDirs, kept, openFiles atomic.Int64
+	planned                        atomic.Bool
 
 	log report.Log
 }
@@ -118,6 +119,7 @@ func (x *restorer) run(ctx context.Context) error {
 	if err := x.plan(ctx); err != nil {
 		return err
 	}
+	x.planned.Store(true)
 	if x.o.DryRun {
 		x.doneFiles.Store(x.allFiles.Load())
 		x.doneBytes.Store(x.allBytes.Load())
@@ -411,5 +413,5 @@ func (x *restorer) finishDirs() {
 
 func (x *restorer) progress() report.Progress {
 	return report.Progress{Phase: "restore", Started: x.started, Files: x.doneFiles.Load(), Bytes: x.doneBytes.Load(),
-		AllFiles: x.allFiles.Load(), AllBytes: x.allBytes.Load(), Uploaded: x.received.Load(), Failed: x.log.Failures()}
+		AllFiles: x.allFiles.Load(), AllBytes: x.allBytes.Load(), Counted: x.planned.Load(), Uploaded: x.received.Load(), Failed: x.log.Failures()}
 }

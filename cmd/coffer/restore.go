@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -21,14 +22,14 @@ type restoreFlags struct {
 
 // mode is how what is there is treated; refuse says that nobody said how.
 func (f *restoreFlags) mode() (mode backup.Overwrite, refuse bool, err error) {
-	mode, ok := map[string]backup.Overwrite{
-		"": backup.OverwriteChanged, "changed": backup.OverwriteChanged, "always": backup.OverwriteAlways,
-		"older": backup.OverwriteOlder, "never": backup.OverwriteNever,
-	}[f.overwrite]
+	if f.overwrite == "" {
+		return backup.OverwriteChanged, !f.pretend, nil
+	}
+	mode, ok := backup.ParseOverwrite(f.overwrite)
 	if !ok {
 		err = usagef("--overwrite %q: not changed, always, older or never", f.overwrite)
 	}
-	return mode, f.overwrite == "" && !f.pretend, err
+	return mode, false, err
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -94,30 +95,22 @@ func (a *app) restore(cmd *cobra.Command, arg string, f *restoreFlags) error {
 		}
 		o.To = repo.Place(ctx, snap)
 	}
+	run := repo.Restore
 	if refuse {
-		if err := wouldReplace(ctx, repo, o); err != nil {
-			return err
-		}
+		run = repo.RestoreNew
 	}
-	return a.runRestore(ctx, repo, o)
+	return a.runRestore(ctx, run, o)
 }
 
-// wouldReplace refuses a restore that replaces what nobody said may be replaced.
-func wouldReplace(ctx context.Context, repo *backup.Repo, o backup.RestoreOptions) error {
-	o.DryRun, o.Verify = true, false
-	r, err := repo.Restore(ctx, o)
-	if err != nil || len(r.Replaced) == 0 {
-		return err
-	}
-	return hint(fmt.Errorf("%s in %s would be replaced, the first is %s: nothing was done", count(len(r.Replaced), "file"), o.To, r.Replaced[0]),
-		"--overwrite changed replaces them, --overwrite never keeps them, --dry-run lists them")
-}
-
-func (a *app) runRestore(ctx context.Context, repo *backup.Repo, o backup.RestoreOptions) error {
+func (a *app) runRestore(ctx context.Context, run func(context.Context, backup.RestoreOptions) (backup.Report, error), o backup.RestoreOptions) error {
 	m := a.meter("restore")
 	o.Progress = m.update
-	report, err := repo.Restore(ctx, o)
+	report, err := run(ctx, o)
 	m.stop()
+	var replaces *backup.ReplacesError
+	if errors.As(err, &replaces) {
+		return hint(err, "--overwrite changed replaces them, --overwrite never keeps them, --dry-run lists them")
+	}
 	if err != nil {
 		return err
 	}

@@ -112,16 +112,16 @@ func (t *snapshotTree) ReadDir(ctx context.Context, path string, fn func(proxy.S
 		return err
 	}
 	if path == "" {
-		return folders(all, fn)
+		return subfolders(all, fn)
 	}
 	if all[path] == nil {
 		return fs.ErrNotExist
 	}
-	return folders(all[path], fn)
+	return subfolders(all[path], fn)
 }
 
-// folders calls fn for each name in m.
-func folders[V any](m map[string]V, fn func(proxy.SnapshotEntry) error) error {
+// subfolders calls fn for each name in m.
+func subfolders[V any](m map[string]V, fn func(proxy.SnapshotEntry) error) error {
 	for name := range m {
 		if err := fn(proxy.SnapshotEntry{Name: name, Dir: true}); err != nil {
 			return err

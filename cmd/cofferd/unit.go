@@ -33,23 +33,32 @@ func explain(err error, c *config.User) error {
 	if !errors.Is(err, syscall.EROFS) {
 		return err
 	}
-	cgroup, _ := os.ReadFile("/proc/self/cgroup") // none: no unit
-	name, ofUser := unit(string(cgroup))
+	var folders []string
+	for _, u := range c.Upstreams {
+		if u.Type == "folder" {
+			folders = append(folders, u.Path)
+		}
+	}
 	hint := "the file system is mounted read-only"
-	if name != "" {
-		var folders []string
-		for _, u := range c.Upstreams {
-			if u.Type == "folder" {
-				folders = append(folders, u.Path)
-			}
-		}
-		edit := "sudo systemctl edit " + name
-		if ofUser {
-			edit = "systemctl --user edit " + name
-		}
-		hint = fmt.Sprintf("the unit may only write where it says: %s, add the lines \"[Service]\" and \"ReadWritePaths=%s\", and restart it", edit, strings.Join(folders, " "))
+	if edit := dropIn(folders...); edit != "" {
+		hint = "the unit may only write where it says: " + edit
 	}
 	return &daemon.Trouble{Err: err, Hint: hint, Lasting: true}
+}
+
+// dropIn says how the unit of this process is given folders to write to; "" outside
+// of one.
+func dropIn(folders ...string) string {
+	cgroup, _ := os.ReadFile("/proc/self/cgroup") // none: no unit
+	name, ofUser := unit(string(cgroup))
+	if name == "" {
+		return ""
+	}
+	edit := "sudo systemctl edit " + name
+	if ofUser {
+		edit = "systemctl --user edit " + name
+	}
+	return fmt.Sprintf("%s, add the lines \"[Service]\" and \"ReadWritePaths=%s\", and restart it", edit, strings.Join(folders, " "))
 }
 
 // repoInUnit is a repository whose errors are explained.

@@ -149,6 +149,7 @@ type frame struct {
 	Name     string
 	Search   string // URL of the search
 	Changes  string // URL of what changed
+	Restore  string // URL of the form that restores it; "": it cannot be
 	Query    string
 }
 
@@ -163,6 +164,15 @@ func (p place) frame() frame {
 		at += "/" + part
 		f.Crumbs = append(f.Crumbs, link{p.to("", at), printable(part), ""})
 		f.Name = printable(part)
+	}
+	return f
+}
+
+// frame is that of a place, with what the page may do there.
+func (w *Web) frame(p place) frame {
+	f := p.frame()
+	if w.c.Folders != nil {
+		f.Restore = p.to("restore", p.path)
 	}
 	return f
 }
@@ -204,7 +214,7 @@ func (w *Web) browse(rw http.ResponseWriter, r *http.Request) {
 		Next, Before string
 		Missing      bool
 	}{
-		p.frame(), rows, len(entries), p.to("folder", p.path, "as", "zip"), p.to("folder", p.path, "as", "tar"),
+		w.frame(p), rows, len(entries), p.to("folder", p.path, "as", "zip"), p.to("folder", p.path, "as", "tar"),
 		pageURL(base, url.Values{"path": {p.path}}, next), pageURL(base, url.Values{"path": {p.path}}, before), p.entry.Missing,
 	}})
 }
@@ -233,7 +243,7 @@ func (w *Web) showFile(ctx context.Context, rw http.ResponseWriter, r *http.Requ
 		Cut      bool
 		Download string
 		Why      string // there is no preview
-	}{frame: p.frame(), Entry: p.view(p.path, p.entry, time.Now()), Mode: fs.FileMode(p.entry.Mode & 0o777).String(), Size: p.entry.Size,
+	}{frame: w.frame(p), Entry: p.view(p.path, p.entry, time.Now()), Mode: fs.FileMode(p.entry.Mode & 0o777).String(), Size: p.entry.Size,
 		Owner: fmt.Sprintf("%d:%d", p.entry.UID, p.entry.GID)}
 	head, err := p.head(ctx)
 	switch {
@@ -316,7 +326,7 @@ func (w *Web) search(rw http.ResponseWriter, r *http.Request) {
 		frame
 		Hits []entryView
 		More string // why there may be more
-	}{frame: p.frame()}
+	}{frame: w.frame(p)}
 	body.Query = query
 	if query == "" || len(query) > maxQuery {
 		http.Redirect(rw, r, p.to("", p.path), http.StatusSeeOther)

@@ -57,7 +57,7 @@ func (w *Web) diff(rw http.ResponseWriter, r *http.Request) {
 		Changes []changeView
 		Counts  []string
 		Enough  bool
-	}{frame: p.frame()}
+	}{frame: w.frame(p)}
 	from := earlier(all, p.snapshot, r.FormValue("from"), &body.Others)
 	if from == nil && r.FormValue("from") != "" {
 		w.fail(rw, r, http.StatusNotFound, "There is no such snapshot of this source.")

@@ -202,6 +202,15 @@ func (r *fakeRepo) ReadFile(_ context.Context, _ *backup.Snapshot, name string, 
 	return io.NopCloser(bytes.NewReader(b)), nil
 }
 
+// Restore only says what it would do; real ones are in restore_test.go.
+func (r *fakeRepo) Restore(context.Context, backup.RestoreOptions) (backup.Report, error) {
+	return backup.Report{Statistics: backup.Statistics{Files: 1204, Bytes: 3 << 30, Unchanged: 12}, Replaced: []string{"/home/anna/" + evilName}}, nil
+}
+
+func (r *fakeRepo) RestoreNew(ctx context.Context, o backup.RestoreOptions) (backup.Report, error) {
+	return backup.Report{}, &backup.ReplacesError{To: o.To, Files: []string{"/home/anna/" + evilName}}
+}
+
 type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) {
@@ -306,6 +315,8 @@ type site struct {
 	daemon *fakeDaemon
 	repo   *fakeRepo
 	open   error // what Open says
+	real   Repo  // what it gives; nil: repo
+	to     string
 	keys   *fakePasskeys
 	mu     sync.Mutex
 	server *httptest.Server
@@ -314,7 +325,7 @@ type site struct {
 
 func newSite(t *testing.T, log *zap.Logger) *site {
 	t.Helper()
-	s := &site{daemon: newDaemon(), repo: newRepo()}
+	s := &site{daemon: newDaemon(), repo: newRepo(), to: "/home/anna/restored"}
 	s.keys = &fakePasskeys{daemon: s.daemon, secrets: make(map[string][32]byte)}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -326,6 +337,9 @@ func newSite(t *testing.T, log *zap.Logger) *site {
 		Open: func(context.Context) (Repo, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
+			if s.real != nil {
+				return s.real, s.open
+			}
 			return s.repo, s.open
 		},
 		Targets: []Target{
@@ -334,7 +348,7 @@ func newSite(t *testing.T, log *zap.Logger) *site {
 		},
 		Methods: []Method{{Kind: "password", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Fleet: "home-vault"}, {Kind: "digits", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}},
 		Gateway: Gateway{URL: "http://127.0.0.1:9421", Region: "us-east-1", Names: "sealed", ETag: "md5", Keys: []GatewayKey{{ID: "anna", Buckets: []string{"photos", "notes"}, Rights: "write"}, {ID: "tv", Rights: "read"}}, Buckets: someBuckets},
-		Vault:   someVault, Passkeys: s.keys, Doctor: someFindings,
+		Folders: s, Vault: someVault, Passkeys: s.keys, Doctor: someFindings,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -346,6 +360,17 @@ func newSite(t *testing.T, log *zap.Logger) *site {
 	s.server.Start()
 	t.Cleanup(func() { s.Stop(); s.server.Close() })
 	return s
+}
+
+// Suggest is that of [Folders].
+func (s *site) Suggest(*backup.Snapshot) (dir, note string) { return s.to, "It is a new one." }
+
+// Check is that of [Folders].
+func (s *site) Check(dir string) error {
+	if !strings.HasPrefix(dir, s.to) {
+		return &daemon.Trouble{Err: errors.New("the daemon may not write to " + dir), Hint: "Choose another one"}
+	}
+	return nil
 }
 
 // port is where the site is.

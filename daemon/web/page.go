@@ -30,6 +30,7 @@ type page struct {
 	Title   string
 	View    string // of the navigation; "" when not signed in
 	Problem string // shown above the view
+	Refresh int    // seconds after which a browser without script loads it again; 0: never
 	Host    string
 	Version string
 	Body    any
@@ -181,6 +182,7 @@ var icons = map[string]template.HTML{
 	"vault":     `<rect x="3.5" y="4.5" width="17" height="15" rx="2"/><circle cx="12" cy="12" r="3.5"/><path d="M12 8.5V7M12 17v-1.5M15.5 12H17M7 12h1.5"/>`,
 	"passkey":   `<circle cx="8" cy="9" r="4.5"/><path d="m11.2 12.2 8.3 8.3M16 17l2.5-2.5"/>`,
 	"changes":   `<path d="M8 4v9M3.5 8.5h9M12 19h8.5M5 20 19 4"/>`,
+	"restore":   `<path d="M4 5v5h5M4.5 10a8 8 0 1 1-.6 4.5M12 8.5V13l3 2"/>`,
 	"lock":      `<rect x="5" y="11" width="14" height="9" rx="2"/><path d="M8 11V8a4 4 0 0 1 8 0v3"/>`,
 	"unlock":    `<rect x="5" y="11" width="14" height="9" rx="2"/><path d="M8 11V8a4 4 0 0 1 7.6-1.8"/>`,
 	"ok":        `<path d="M5 12.5 10 17.5 19 7"/>`,

@@ -77,9 +77,10 @@ func (w *Web) snapshots(rw http.ResponseWriter, r *http.Request) {
 		Source       string
 		Total        int
 		Older, Newer string
+		Restore      *restoringView // the last one
 	}{
 		days(some[at:min(at+snapshotPage, len(some))], now), names, source, len(some),
-		pageURL("/snapshots", url.Values{"source": {source}}, older), pageURL("/snapshots", url.Values{"source": {source}}, newer),
+		pageURL("/snapshots", url.Values{"source": {source}}, older), pageURL("/snapshots", url.Values{"source": {source}}, newer), w.lastRestore(now),
 	}})
 }
 

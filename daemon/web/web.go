@@ -59,6 +59,8 @@ type Repo interface {
 	Walk(ctx context.Context, s *backup.Snapshot, name string, fn func(path string, e backup.Entry) error) error
 	ReadFile(ctx context.Context, s *backup.Snapshot, name string, off, n int64) (io.ReadCloser, error)
 	Diff(ctx context.Context, from, to *backup.Snapshot, name string, fn func(backup.Change) error) error
+	Restore(ctx context.Context, o backup.RestoreOptions) (backup.Report, error)
+	RestoreNew(ctx context.Context, o backup.RestoreOptions) (backup.Report, error)
 }
 
 // Target is a place that the backups go to.
@@ -113,6 +115,7 @@ type Config struct {
 	Methods []Method // what protects the backup, oldest first
 	Gateway Gateway
 
+	Folders  Folders                                  // nil: nothing is restored from the page
 	Vault    func(context.Context) (Vault, error)     // nil: the key is in no vault
 	Passkeys Passkeys                                 // nil: there can be none
 	Doctor   func(context.Context) ([]Finding, error) // nil: there is none
@@ -132,6 +135,7 @@ type Web struct {
 	access   *access
 	health   *health
 	vault    lately[Vault]
+	restores *restores
 	streams  chan struct{} // one element for each live page
 	stop     chan struct{}
 	stopOnce sync.Once
@@ -171,7 +175,7 @@ func New(c Config) (*Web, error) {
 	}
 	w := &Web{
 		c: c, log: c.Log, hosts: make(map[string]bool), access: newAccess("coffer-" + port),
-		health: newHealth(c.Targets), vault: lately[Vault]{ask: c.Vault}, streams: make(chan struct{}, maxStreams), stop: make(chan struct{}),
+		health: newHealth(c.Targets), vault: lately[Vault]{ask: c.Vault}, restores: newRestores(c.Log), streams: make(chan struct{}, maxStreams), stop: make(chan struct{}),
 	}
 	for _, name := range hostNames {
 		w.hosts[net.JoinHostPort(trimBrackets(name), port)] = true
@@ -194,9 +198,12 @@ func trimBrackets(host string) string {
 // ServeHTTP answers one request.
 func (w *Web) ServeHTTP(rw http.ResponseWriter, r *http.Request) { w.handler.ServeHTTP(rw, r) }
 
-// Stop ends the live streams, which otherwise never do: call it when the server
-// is to end.
-func (w *Web) Stop() { w.stopOnce.Do(func() { close(w.stop) }) }
+// Stop ends the live streams, which otherwise never do, and a restore under way:
+// call it when the server is to end.
+func (w *Web) Stop() {
+	w.stopOnce.Do(func() { close(w.stop) })
+	w.restores.close()
+}
 
 // NewLoginURL makes a link that signs in once, within some minutes. It is for
 // the owner's eyes only.
@@ -213,6 +220,11 @@ func (w *Web) routes() http.Handler {
 	inner.HandleFunc("GET /snapshots/{id}/file", w.downloadFile)
 	inner.HandleFunc("GET /snapshots/{id}/folder", w.downloadFolder)
 	inner.HandleFunc("GET /snapshots/{id}/changes", w.diff)
+	inner.HandleFunc("GET /snapshots/{id}/restore", w.restoreForm)
+	inner.HandleFunc("POST /snapshots/{id}/restore", w.restore)
+	inner.HandleFunc("GET /restores/{n}", w.restoring)
+	inner.HandleFunc("GET /restores/{n}/state", w.restoreState)
+	inner.HandleFunc("POST /restores/{n}/stop", w.stopRestore)
 	inner.HandleFunc("GET /charts", w.charts)
 	inner.HandleFunc("GET /protection", w.protection)
 	inner.HandleFunc("GET /doctor", w.doctor)

@@ -212,6 +212,22 @@ function withPasskey(form) {
   });
 }
 
+// follow shows how far a restore is, and its view again when it has ended.
+async function follow(box) {
+  for (;;) {
+    await new Promise((done) => setTimeout(done, 500));
+    if (document.hidden) continue;
+    const reply = await fetch(box.dataset.restore, { redirect: "error" }).catch(() => null);
+    document.getElementById("lost").hidden = !!reply;
+    if (!reply) continue;
+    if (!reply.ok) return location.reload();
+    const state = await reply.json();
+    if (state.done) return location.reload();
+    fill(box, state);
+  }
+}
+
+for (const box of document.querySelectorAll("[data-restore]")) follow(box);
 for (const form of document.querySelectorAll("[data-passkey]")) withPasskey(form);
 const box = document.querySelector("[data-login]");
 if (box) {
