@@ -12,11 +12,7 @@ import (
 // A hostile leader may count a guess whose element is no point, as it may waste any
 // guess; no ledger takes it, and no HSM sees it.
 func TestElementThatIsNoPointIsNotTaken(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		r := newRig(t, f, "anna")
 		b := r.guess()
 		b.Element = [33]byte{2, 5: 1} // x has no y

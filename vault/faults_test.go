@@ -103,11 +103,7 @@ func TestRestartKeepsSpentAttempts(t *testing.T) {
 
 // A node that was away for all ten guesses must destroy its key as the others do.
 func TestAbsentNodeDestroysToo(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		f.nodes[2].halt()
 		for range 10 {
 			f.wrong(c, "wrong")
@@ -126,11 +122,7 @@ func TestAbsentNodeDestroysToo(t *testing.T) {
 
 // The disk of a node comes back as it was before the guesses. It must not run.
 func TestDiskRollbackIsRefused(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		synctest.Wait()
 		n := f.nodes[1]
 		n.halt()
@@ -254,11 +246,7 @@ func TestProvenRegistration(t *testing.T) {
 
 // After destruction a new beginning is possible, when the client says so.
 func TestRegisterAgain(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		for range 10 {
 			f.wrong(c, "wrong")
 		}

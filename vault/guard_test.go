@@ -275,11 +275,7 @@ func TestOldRaftSnapshotRaisesAlarm(t *testing.T) {
 
 // A proof must restore what came before it, once, and nothing that comes after.
 func TestProofIsNotReplayed(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		f.wrong(c, "wrong")
 		if _, err := c.Recover(context.Background(), "right"); err != nil {
 			t.Fatal(err)
@@ -307,21 +303,13 @@ func TestProofIsNotReplayed(t *testing.T) {
 		// The state may claim anything: the ledgers count on.
 		f.forge("anna", func(a *account) { a.Restored, a.Attempts = a.Seq, nil })
 		synctest.Wait()
-		for _, n := range f.nodes {
-			if used := n.server.tally(c.uid).used(); used != 5 {
-				t.Errorf("node %s counts %d, want 5", n.id, used)
-			}
-		}
+		f.counted(t, c, 5)
 	})
 }
 
 // A proof for one number must not pass for another.
 func TestProofIsBoundToItsAttempt(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 1)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 1, func(t *testing.T, f *testFleet, c *Client) {
 		got, err := c.recover(context.Background(), "right")
 		if err != nil {
 			t.Fatal(err)
@@ -408,11 +396,7 @@ func TestLeaderInventsNothing(t *testing.T) {
 			propose(KindAttempt, "", r.guess()) // uses the budget up, and so asks for destruction
 		}
 		synctest.Wait()
-		for _, n := range f.nodes {
-			if used := n.server.tally(c.uid).used(); used != 0 {
-				t.Errorf("node %s counted %d attempts that nobody asked for", n.id, used)
-			}
-		}
+		f.counted(t, c, 0)
 		propose(KindDisable, "", &DisableBody{UID: c.uid, Epoch: r.h.Epoch})
 		time.Sleep(8 * 24 * time.Hour)
 		synctest.Wait()
@@ -437,11 +421,7 @@ func TestLeaderInventsNothing(t *testing.T) {
 
 // A leader without a token cannot put a record of its own in the owner's place.
 func TestLeaderInventsNoRecord(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		mallory := f.client("mallory")
 		h, nodes, err := mallory.stage(context.Background(), "hers")
 		if err != nil {
@@ -469,11 +449,7 @@ func TestLeaderInventsNoRecord(t *testing.T) {
 
 // An owner's success must not forgive the guesses that another made meanwhile.
 func TestProofForgivesNothingLater(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		got, err := c.recover(context.Background(), "right")
 		if err != nil {
 			t.Fatal(err)
@@ -488,21 +464,13 @@ func TestProofForgivesNothingLater(t *testing.T) {
 			t.Errorf("proof: %v, %d left; want 9", a.Code, a.Left)
 		}
 		synctest.Wait()
-		for _, n := range f.nodes {
-			if used := n.server.tally(c.uid).used(); used != 1 {
-				t.Errorf("node %s counts %d, want 1", n.id, used)
-			}
-		}
+		f.counted(t, c, 1)
 	})
 }
 
 // A state that shows a proof which nobody signed must not restore a budget.
 func TestInventedProofRestoresNothing(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		for range 6 {
 			f.wrong(c, "wrong")
 		}
@@ -512,22 +480,14 @@ func TestInventedProofRestoresNothing(t *testing.T) {
 			a.Restored, a.Attempts = a.Seq, nil
 		})
 		synctest.Wait()
-		for _, n := range f.nodes {
-			if used := n.server.tally(c.uid).used(); used != 6 {
-				t.Errorf("node %s counts %d, want 6", n.id, used)
-			}
-		}
+		f.counted(t, c, 6)
 	})
 }
 
 // A leader that numbers attempts as it likes must not get the owner to sign away
 // all numbers below.
 func TestNumbersCannotJump(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		r := newRig(t, f, "anna")
 		f.forge("anna", func(a *account) { a.Seq, a.Restored = 1<<40, 1<<40 })
 		b := r.guess()
@@ -545,11 +505,7 @@ func TestNumbersCannotJump(t *testing.T) {
 // After a destruction a full budget needs the client's signed word that the
 // password is a new one, on every node.
 func TestNoFullBudgetForAnOldPassword(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		for range 10 {
 			f.wrong(c, "wrong")
 		}

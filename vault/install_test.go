@@ -8,11 +8,7 @@ import (
 // A member sends a state of his making in a raft snapshot. What this node's ledger
 // has seen must be in it.
 func TestCheckState(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		n := f.nodes[1]
 		copied := func() *memKV {
 			f.mu.Lock()

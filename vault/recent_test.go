@@ -58,11 +58,7 @@ func TestRecentHasNoGap(t *testing.T) {
 // Guesses that the machine notes and guesses that are read from the state end up as
 // the same entries, what nobody authorised in neither.
 func TestNotedGuessesAreJudged(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		r := newRig(t, f, "anna")
 		synctest.Wait()
 		f.nodes[2].halt()

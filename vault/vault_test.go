@@ -29,6 +29,28 @@ func inBubble(t *testing.T, fn func(t *testing.T)) {
 	synctest.Test(t, fn)
 }
 
+// withAnna runs fn in a bubble with a fleet of n nodes where anna's password is "right".
+func withAnna(t *testing.T, n int, fn func(t *testing.T, f *testFleet, c *Client)) {
+	t.Helper()
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, n)
+		defer f.close()
+		c := f.client("anna")
+		f.register(c, "right")
+		fn(t, f, c)
+	})
+}
+
+// counted fails the test unless every node's ledger counts so many attempts.
+func (f *testFleet) counted(t *testing.T, c *Client, want int) {
+	t.Helper()
+	for _, n := range f.nodes {
+		if used := int(n.server.tally(c.uid).used()); used != want {
+			t.Errorf("node %s counts %d, want %d", n.id, used, want)
+		}
+	}
+}
+
 // Without this nothing works: the key comes back for the password, from another
 // client, on fleets of every size.
 func TestRegisterRecover(t *testing.T) {
@@ -55,11 +77,7 @@ func TestRegisterRecover(t *testing.T) {
 // Ten wrong guesses destroy the key on every node, the wrapped keys included, and
 // the right password no longer helps.
 func TestTenWrongGuesses(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		for i := range 10 {
 			if left := f.wrong(c, "wrong"); left != 9-i {
 				t.Fatalf("guess %d: %d left, want %d", i+1, left, 9-i)

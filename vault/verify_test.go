@@ -9,11 +9,7 @@ import (
 // An operator who compares the nodes sees which of them has another state than the
 // rest, whose ledger is short, and who does not answer.
 func TestVerify(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3)
-		defer f.close()
-		c := f.client("anna")
-		f.register(c, "right")
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
 		problems := func() string {
 			t.Helper()
 			var all []string
