@@ -145,8 +145,9 @@ func TestStreamOfAHostileClient(t *testing.T) {
 		}, 0, 0, 0},
 		"goes away": {func(t *testing.T, f *testFleet, conn net.Conn) {
 			conn.Write(request(f))
+			time.Sleep(time.Millisecond)
 			conn.Close()
-		}, 0, 0, 1},
+		}, time.Millisecond, time.Millisecond, 1},
 		"never reads": {func(t *testing.T, f *testFleet, conn net.Conn) {
 			for b := request(f); ; {
 				if _, err := conn.Write(b); err != nil {
