@@ -104,7 +104,7 @@ func openIndex(dir string, keys *seal.Keys) (ix *index, fresh bool, err error) {
 	cache := pebble.NewCache(16 << 20)
 	defer cache.Unref()
 	db, err := pebble.Open(filepath.Join(dir, "index"), &pebble.Options{
-		Cache: cache, MemTableSize: 8 << 20, MaxOpenFiles: 256,
+		Cache: cache, MemTableSize: 4 << 20, MaxOpenFiles: 256, // memtables are taken from the cache's size
 		FormatMajorVersion: pebble.FormatNewest, Logger: silent{},
 	})
 	if err != nil {
