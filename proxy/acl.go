@@ -12,6 +12,7 @@ import (
 // every setting comes to the same, and is only remembered.
 const (
 	ownershipDocument = "ownership"
+	aclDocument       = "acl"                 // a public canned ACL; absent: private
 	ownerEnforced     = "BucketOwnerEnforced" // the default of S3
 )
 
@@ -68,6 +69,25 @@ func (p *Proxy) setOwnership(w http.ResponseWriter, rq *request, o string, statu
 	return nil
 }
 
+// acl is the public ACL of a bucket, "" if it has none.
+func (b *bucketRow) acl() string {
+	if b.ownership() == ownerEnforced {
+		return ""
+	}
+	return string(b.Documents[aclDocument])
+}
+
+// mayOpen reports whether a bucket may be given a public ACL.
+func (p *Proxy) mayOpen(b *bucketRow) error {
+	switch {
+	case b.ownership() == ownerEnforced:
+		return errACLNotSupported
+	case !p.public || b.blocks().ACLs:
+		return errBlocked
+	}
+	return nil
+}
+
 // The canned ACLs of S3, and those that say what is so anyway.
 var (
 	cannedACLs = []string{"private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "log-delivery-write", "bucket-owner-read", "bucket-owner-full-control"}
@@ -107,18 +127,28 @@ func (p *Proxy) findACL(w http.ResponseWriter, rq *request) (*bucketRow, error) 
 	return b, err
 }
 
+// allUsers begins a grant to everybody. S3 has a URI for them, versitygw an ID.
+const allUsers = `<Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="Group"><ID>all-users</ID>` +
+	`<URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee><Permission>`
+
 // getACL answers for buckets and objects: the owner may do everything.
 func (p *Proxy) getACL(w http.ResponseWriter, rq *request) error {
-	if _, err := p.findACL(w, rq); err != nil {
+	b, err := p.findACL(w, rq)
+	if err != nil {
 		return err
 	}
+	public := map[string]string{
+		"public-read":       allUsers + `READ</Permission></Grant>`,
+		"public-read-write": allUsers + `READ</Permission></Grant>` + allUsers + `WRITE</Permission></Grant>`,
+	}[b.acl()]
 	id := `<ID>` + newText(rq.who.key.ID).Escaped + `</ID><DisplayName>` + newText(rq.who.key.ID).Escaped + `</DisplayName>`
 	return sendXML(w, `<AccessControlPolicy xmlns="`+xmlNamespace+`"><Owner>`+id+`</Owner><AccessControlList><Grant>`+
 		`<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">`+id+`</Grantee>`+
-		`<Permission>FULL_CONTROL</Permission></Grant></AccessControlList></AccessControlPolicy>`)
+		`<Permission>FULL_CONTROL</Permission></Grant>`+public+`</AccessControlList></AccessControlPolicy>`)
 }
 
-// putACL accepts the ACL that everything has, and refuses others.
+// putACL accepts the ACL that everything has, for buckets also those that let
+// everybody in, and refuses others.
 func (p *Proxy) putACL(w http.ResponseWriter, rq *request) error {
 	body, err := p.readSmall(rq, maxXML)
 	if err != nil {
@@ -143,6 +173,11 @@ func (p *Proxy) putACL(w http.ResponseWriter, rq *request) error {
 		return refusal
 	case len(body) > 0 && (acl != "" || grants):
 		return &failure{code: "UnexpectedContent", status: 400, message: "This request does not support content."}
+	case rq.key == "" && aclActions[acl] != nil && !grants:
+		if err := p.mayOpen(b); err != nil {
+			return err
+		}
+		return p.keepDocument(w, rq, aclDocument, []byte(acl), http.StatusOK)
 	case acl != "" && grants:
 		return errInvalidRequest.saying("Specifying both Canned ACLs and Header Grants is not allowed.")
 	case len(body) > 0:
@@ -152,6 +187,9 @@ func (p *Proxy) putACL(w http.ResponseWriter, rq *request) error {
 	}
 	if grants || !owners {
 		return refusal
+	}
+	if rq.key == "" && b.acl() != "" {
+		return p.keepDocument(w, rq, aclDocument, nil, http.StatusOK)
 	}
 	w.WriteHeader(http.StatusOK)
 	return nil

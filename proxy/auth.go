@@ -18,6 +18,8 @@ import (
 type identity struct {
 	key     AccessKey
 	signing atomic.Pointer[scopeKey] // the last one used: it changes once a day
+
+	anonymous bool // nobody: key has only the ID of the bucket's owner
 }
 
 // scopeKey is the key that signs for a scope.
@@ -42,6 +44,9 @@ func (id *identity) signingKey(s scope) []byte {
 
 // mayUse reports whether the key is good for bucket.
 func (id *identity) mayUse(bucket string) bool {
+	if id.anonymous {
+		return false
+	}
 	if len(id.key.Buckets) == 0 {
 		return true
 	}
@@ -83,6 +88,7 @@ var payloadKinds = map[string]payloadKind{
 type payload struct {
 	kind   payloadKind
 	sum    []byte       // payloadHash: what it must be
+	text   string       // payloadHash: as the client wrote it
 	signer *chunkSigner // payloadChunks and payloadChunksTrailer
 }
 
@@ -94,7 +100,7 @@ func parsePayload(value string) (payload, error) {
 	if err != nil || len(sum) != 32 {
 		return payload{}, badArgument("x-amz-content-sha256", value, "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD, STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER or a valid sha256 value.")
 	}
-	return payload{kind: payloadHash, sum: sum}, nil
+	return payload{kind: payloadHash, sum: sum, text: value}, nil
 }
 
 // authenticate finds out who signed r, before a byte of the body is read.
@@ -109,7 +115,7 @@ func (p *Proxy) authenticate(r *http.Request, q url.Values) (*identity, payload,
 	case q.Has("AWSAccessKeyId") && q.Has("Signature"):
 		return p.authenticateV2(r, q)
 	}
-	return nil, payload{}, errAccessDenied
+	return p.anonymous(r)
 }
 
 func (p *Proxy) authenticateHeader(r *http.Request) (*identity, payload, error) {

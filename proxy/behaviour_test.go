@@ -694,7 +694,7 @@ func TestCORS(t *testing.T) {
 func TestNotSupported(t *testing.T) {
 	w := newBucket(t)
 	for _, c := range []call{
-		{method: "PUT", path: "/bucket", query: "policy="}, {method: "PUT", path: "/bucket", query: "lifecycle="}, {method: "PUT", path: "/bucket", query: "website="},
+		{method: "PUT", path: "/bucket", query: "lifecycle="}, {method: "PUT", path: "/bucket", query: "website="},
 		{method: "PUT", path: "/bucket", query: "replication="}, {method: "POST", path: "/bucket/key", query: "select="},
 		{method: "GET", path: "/bucket", query: "inventory="}, {method: "GET", path: "/bucket/key", query: "torrent="},
 		{method: "PUT", path: "/bucket/key", header: header("X-Amz-Server-Side-Encryption", "aws:kms")},

@@ -59,6 +59,7 @@ type body struct {
 	chunked *chunkReader // nil for a plain body
 	sha     hash.Hash    // nil if no SHA-256 is declared
 	shaWant []byte
+	shaText string    // as the client wrote it
 	md5     hash.Hash // nil if nobody wants it
 	md5Want []byte
 	want    wanted
@@ -83,7 +84,7 @@ func (p *Proxy) openBody(rq *request, withMD5, withSum bool) (*body, error) {
 		b.chunked.announced = splitList(strings.ToLower(rq.Header.Get("X-Amz-Trailer")))
 		b.src = b.chunked
 	case payloadHash:
-		b.sha, b.shaWant = sha256.New(), pay.sum
+		b.sha, b.shaWant, b.shaText = sha256.New(), pay.sum, pay.text
 	}
 	if b.size == 0 && rq.Header.Get("Content-Length") == "" && b.chunked == nil {
 		return nil, errMissingLength
@@ -188,7 +189,7 @@ func (b *body) finish() error {
 
 func (b *body) verify() error {
 	if b.sha != nil && subtle.ConstantTimeCompare(b.sha.Sum(nil), b.shaWant) != 1 {
-		return errContentSHA256Mismatch.with("ClientComputedContentSHA256", hex.EncodeToString(b.shaWant)).with("S3ComputedContentSHA256", hex.EncodeToString(b.sha.Sum(nil)))
+		return errContentSHA256Mismatch.with("ClientComputedContentSHA256", b.shaText).with("S3ComputedContentSHA256", hex.EncodeToString(b.sha.Sum(nil)))
 	}
 	if b.md5Want != nil && !bytes.Equal(b.md5.Sum(nil), b.md5Want) {
 		return errBadDigest.with("CalculatedDigest", base64.StdEncoding.EncodeToString(b.md5.Sum(nil))).with("ExpectedDigest", hex.EncodeToString(b.md5Want))

@@ -116,7 +116,13 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 	if !slices.Contains(ownerships, ownership) {
 		return badArgument("x-amz-object-ownership", ownership, "Invalid x-amz-object-ownership header: %s", ownership)
 	}
-	if err := refuseACL(rq.Header); err != nil {
+	b := &bucketRow{Created: p.now().UnixNano(), Owner: rq.who.key.ID, Tags: tags}
+	if ownership != ownerEnforced {
+		b.keep(ownershipDocument, []byte(ownership))
+	}
+	if acl := rq.Header.Get("X-Amz-Acl"); aclActions[acl] != nil && !hasGrants(rq.Header) && p.mayOpen(b) == nil {
+		b.keep(aclDocument, []byte(acl))
+	} else if err := refuseACL(rq.Header); err != nil {
 		if errors.Is(err, errACLNotSupported) && ownership == ownerEnforced {
 			err = &failure{code: "InvalidBucketAclWithObjectOwnership", status: 400, message: "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"}
 		}
@@ -127,19 +133,14 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 		return err
 	}
 	defer unlock()
-	lock := strings.EqualFold(rq.Header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true")
 	if _, err := rq.ix.findBucket(rq.bucket); !errors.Is(err, errNoSuchBucket) {
 		if err == nil {
 			err = errBucketOwned
 		}
 		return err
 	}
-	b := &bucketRow{Created: p.now().UnixNano(), Owner: rq.who.key.ID, Lock: lock, Tags: tags}
-	if lock {
+	if b.Lock = strings.EqualFold(rq.Header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true"); b.Lock {
 		b.Versioning = "Enabled"
-	}
-	if ownership != ownerEnforced {
-		b.keep(ownershipDocument, []byte(ownership))
 	}
 	if err := p.keepBucket(rq.Context(), rq.ix, rq.bucket, b); err != nil {
 		return err
@@ -149,6 +150,19 @@ func (p *Proxy) createBucket(w http.ResponseWriter, rq *request) error {
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+// createBucketFor makes a bucket that is another access key's: a call of versitygw.
+func (p *Proxy) createBucketFor(w http.ResponseWriter, rq *request) error {
+	owner := p.identity(rq.Header.Get("X-Vgw-Owner"))
+	switch {
+	case rq.Header.Get("X-Vgw-Owner") == "":
+		return &failure{code: "XAdminInvalidRequest", status: 400, message: "The x-vgw-owner header specifying the new bucket owner access key id is either missing or empty"}
+	case owner == nil:
+		return &failure{code: "XAdminUserNotFound", status: 404, message: "No user exists with the provided access key ID."}
+	}
+	rq.who = owner
+	return p.createBucket(w, rq)
 }
 
 // keepBucket writes the row of a bucket, upstream and to the index. The caller

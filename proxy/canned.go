@@ -92,24 +92,3 @@ func (p *Proxy) putEncryption(w http.ResponseWriter, rq *request) error {
 func (p *Proxy) deleteEncryption(w http.ResponseWriter, rq *request) error {
 	return nothingThere(p, w, rq)
 }
-
-type publicAccessBlockXML struct {
-	XMLName xml.Name `xml:"PublicAccessBlockConfiguration"`
-	Acls    string   `xml:"BlockPublicAcls"`
-	Ignore  string   `xml:"IgnorePublicAcls"`
-	Policy  string   `xml:"BlockPublicPolicy"`
-	Buckets string   `xml:"RestrictPublicBuckets"`
-}
-
-// putPublicAccessBlock accepts a block: nothing here is ever public.
-func (p *Proxy) putPublicAccessBlock(w http.ResponseWriter, rq *request) error {
-	var in publicAccessBlockXML
-	if err := p.readXML(rq, &in); err != nil {
-		return err
-	}
-	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusOK)
-	return nil
-}

@@ -20,15 +20,15 @@ func etagIn(list, etag string) bool {
 
 // checkRead holds the conditions of a GET or HEAD against r (RFC 9110, 13.2.2).
 func checkRead(h http.Header, r *row) error {
-	return checkConditions(h, "", r, errNotModified)
+	return checkConditions(h, "", r)
 }
 
 // checkCopySource holds the conditions on the source of a copy against it.
 func checkCopySource(h http.Header, r *row) error {
-	return checkConditions(h, "X-Amz-Copy-Source-", r, errPreconditionFailed)
+	return checkConditions(h, "X-Amz-Copy-Source-", r)
 }
 
-func checkConditions(h http.Header, prefix string, r *row, unchanged error) error {
+func checkConditions(h http.Header, prefix string, r *row) error {
 	modified := r.modified().Truncate(time.Second)
 	if v := h.Get(prefix + "If-Match"); v != "" {
 		if !etagIn(v, r.ETag) {
@@ -39,10 +39,10 @@ func checkConditions(h http.Header, prefix string, r *row, unchanged error) erro
 	}
 	if v := h.Get(prefix + "If-None-Match"); v != "" {
 		if etagIn(v, r.ETag) {
-			return unchanged
+			return errNotModified
 		}
 	} else if t, err := http.ParseTime(h.Get(prefix + "If-Modified-Since")); err == nil && !modified.After(t) {
-		return unchanged
+		return errNotModified
 	}
 	return nil
 }

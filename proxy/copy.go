@@ -74,6 +74,9 @@ func (p *Proxy) findSourceAt(rq *request, path, query string, hasQuery bool, une
 	if err != nil {
 		return nil, err
 	}
+	if err := p.permitIn(rq, bucket, key, policyAction("GetObject", id)); err != nil {
+		return nil, err
+	}
 	return p.findIn(rq.Context(), make(http.Header), rq.ix, b, bucket, key, id)
 }
 

@@ -205,7 +205,7 @@ func (p *Proxy) deleteObjects(w http.ResponseWriter, rq *request) error {
 			var err error
 			if o.Key == "" || len(o.Key) > maxKey {
 				err = errKeyTooLong
-			} else {
+			} else if err = p.permitIn(rq, rq.bucket, o.Key, withHeaders(rq.Header, policyAction("DeleteObject", o.VersionID))...); err == nil {
 				results[i], err = p.remove(rq.Context(), t, o.VersionID, bypass(rq.Header))
 			}
 			if err != nil {

@@ -68,10 +68,12 @@ func (f *failure) saying(format string, args ...any) *failure {
 var (
 	errACLNotSupported       = &failure{code: "AccessControlListNotSupported", status: 400, message: "The bucket does not allow ACLs."}
 	errAccessDenied          = &failure{code: "AccessDenied", status: 403, message: "Access Denied."}
+	errAnonymous             = &failure{code: "AccessDenied", status: 403, message: "Anonymous users cannot invoke this API. Please authenticate."}
 	errAuthHeaderMalformed   = &failure{code: "AuthorizationHeaderMalformed", status: 400, message: "The authorization header is malformed."}
 	errAuthQueryMalformed    = &failure{code: "AuthorizationQueryParametersError", status: 400, message: "The authorization parameters in the query are malformed."}
 	errBadRequest            = &failure{code: "400", status: 400, message: "Bad Request"}
 	errBadDigest             = &failure{code: "BadDigest", status: 400, message: "The Content-MD5 you specified did not match what we received."}
+	errBlocked               = &failure{code: "AccessDenied", status: 403, message: "Public access is blocked: by the bucket, or as the gateway is not set to allow it."}
 	errBucketNotEmpty        = &failure{code: "BucketNotEmpty", status: 409, message: "The bucket you tried to delete is not empty."}
 	errBucketOwned           = &failure{code: "BucketAlreadyOwnedByYou", status: 409, message: "Your previous request to create the named bucket succeeded and you already own it."}
 	errCorrupt               = &failure{code: "ObjectCorrupt", status: 422, message: "The storage does not hold the bytes that were written."}

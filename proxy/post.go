@@ -185,6 +185,13 @@ func (p *Proxy) putFile(rq *request, form map[string]string, file *multipart.Par
 	if h.Get("Content-Type") == "" {
 		h.Set("Content-Type", "binary/octet-stream")
 	}
+	actions := withHeaders(h, "s3:PutObject")
+	if form["tagging"] != "" {
+		actions = append(actions, "s3:PutObjectTagging")
+	}
+	if err := p.permitIn(rq, rq.bucket, rq.key, actions...); err != nil {
+		return nil, err
+	}
 	plain := &request{Request: &http.Request{Header: h}, ix: rq.ix, bucket: rq.bucket, key: rq.key}
 	t, err := p.writeTarget(plain)
 	if err != nil {

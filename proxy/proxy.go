@@ -65,6 +65,7 @@ type Config struct {
 	Region    string    // that clients sign for; "" means us-east-1
 	Names     string    // "sealed" (default) or "clear": object names upstream
 	ETag      string    // "md5" (default) or "opaque", which saves computing MD5
+	Public    bool      // policies and ACLs can open buckets to requests that nobody signed
 	Snapshots Snapshots // what the read-only bucket "snapshots" shows; nil: there is none
 
 	Domains []string              // for BUCKET.DOMAIN in the Host header; default "localhost"
@@ -107,6 +108,7 @@ type Proxy struct {
 	region  string
 	clear   bool // names are clear upstream
 	opaque  bool // ETags are random
+	public  bool // see Config.Public
 	domains []string
 	access  atomic.Pointer[map[string]*identity] // by access key id; replaced whole
 	snaps   Snapshots                            // nil: no such bucket
@@ -141,7 +143,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		bucket: c.Bucket, keys: c.Keys, dir: c.StateDir,
-		region: c.Region, domains: c.Domains, snaps: c.Snapshots, log: c.Log, now: time.Now,
+		region: c.Region, domains: c.Domains, public: c.Public, snaps: c.Snapshots, log: c.Log, now: time.Now,
 		opening: make(chan struct{}, 1), admit: make(admission, maxRequests),
 	}
 	if p.region == "" {

@@ -116,8 +116,15 @@ func (p *Proxy) serve(w http.ResponseWriter, rq *request) error {
 	if rq.bucket, rq.key, err = p.target(rq.Request); err != nil {
 		return err
 	}
+	site, isWebsite := p.isWebsite(rq)
+	if isWebsite {
+		rq.bucket = site
+	}
 	if rq.Method == http.MethodOptions {
 		return p.preflight(w, rq)
+	}
+	if isWebsite {
+		return p.serveWebsite(w, rq)
 	}
 	if source := rq.Header.Get("X-Amz-Copy-Source"); source != "" && rq.Method != http.MethodPut {
 		return badArgument("x-amz-copy-source", source, "You can only specify a copy source header for copy requests.")
@@ -149,7 +156,13 @@ func (p *Proxy) serve(w http.ResponseWriter, rq *request) error {
 		p.allowOrigin(w, rq)
 	}
 	if p.isSnapshots(rq.bucket) {
+		if rq.who.anonymous {
+			return errAccessDenied
+		}
 		return p.serveSnapshots(w, rq)
+	}
+	if err := p.permit(rq); err != nil {
+		return err
 	}
 	return rq.op.handle(p, w, rq)
 }
@@ -167,7 +180,7 @@ func headerSize(h http.Header) int {
 
 // authorize holds a request to the rights of its access key.
 func (p *Proxy) authorize(rq *request) error {
-	if rq.bucket != "" && !rq.who.mayUse(rq.bucket) || rq.op.write && !rq.who.mayWrite() {
+	if !rq.who.anonymous && (rq.bucket != "" && !rq.who.mayUse(rq.bucket) || rq.op.write && !rq.who.mayWrite()) {
 		return errAccessDenied
 	}
 	if expected := rq.Header.Get("X-Amz-Expected-Bucket-Owner"); expected != "" && p.identity(expected) == nil {
@@ -250,7 +263,7 @@ func (p *Proxy) account(a *answer, rq *request, took time.Duration, err error) {
 		zap.String("id", rq.id), zap.String("operation", rq.op.name), zap.Int("status", status),
 		zap.Int64("sent", a.sent), zap.Duration("took", took),
 	}
-	if rq.who != nil {
+	if rq.who != nil && !rq.who.anonymous {
 		fields = append(fields, zap.String("access_key", rq.who.key.ID))
 	}
 	var f *failure

@@ -51,26 +51,28 @@ var routes = map[string]*operation{
 	"DELETE " + onBucket + "?encryption":  {"DeleteBucketEncryption", true, (*Proxy).deleteEncryption},
 	"GET " + onBucket + "?acl":            {"GetBucketAcl", false, (*Proxy).getACL},
 	"PUT " + onBucket + "?acl":            {"PutBucketAcl", true, (*Proxy).putACL},
-	"GET " + onBucket + "?policy":         {"GetBucketPolicy", false, absent(errNoSuchPolicy)},
-	"GET " + onBucket + "?policyStatus":   {"GetBucketPolicyStatus", false, absent(errNoSuchPolicy)},
+	"GET " + onBucket + "?policy":         {"GetBucketPolicy", false, (*Proxy).getBucketPolicy},
+	"PUT " + onBucket + "?policy":         {"PutBucketPolicy", true, (*Proxy).putBucketPolicy},
+	"GET " + onBucket + "?policyStatus":   {"GetBucketPolicyStatus", false, (*Proxy).getPolicyStatus},
 	"GET " + onBucket + "?lifecycle":      {"GetBucketLifecycle", false, absent(errNoSuchLifecycle)},
 	"GET " + onBucket + "?replication":    {"GetBucketReplication", false, absent(errNoSuchReplication)},
-	"GET " + onBucket + "?website":        {"GetBucketWebsite", false, absent(errNoSuchWebsite)},
+	"GET " + onBucket + "?website":        {"GetBucketWebsite", false, (*Proxy).getWebsite},
+	"PUT " + onBucket + "?website":        {"PutBucketWebsite", true, (*Proxy).putWebsite},
 	"GET " + onBucket + "?requestPayment": {"GetBucketRequestPayment", false, canned(requestPayment)},
 	"GET " + onBucket + "?logging":        {"GetBucketLogging", false, canned(loggingStatus)},
 	"GET " + onBucket + "?accelerate":     {"GetBucketAccelerateConfiguration", false, canned(accelerate)},
 	"GET " + onBucket + "?notification":   {"GetBucketNotificationConfiguration", false, canned(notification)},
 
-	"GET " + onBucket + "?publicAccessBlock":    {"GetPublicAccessBlock", false, canned(publicAccessBlock)},
-	"PUT " + onBucket + "?publicAccessBlock":    {"PutPublicAccessBlock", true, (*Proxy).putPublicAccessBlock},
+	"GET " + onBucket + "?publicAccessBlock":    {"GetPublicAccessBlock", false, (*Proxy).getAccessBlock},
+	"PUT " + onBucket + "?publicAccessBlock":    {"PutPublicAccessBlock", true, (*Proxy).putAccessBlock},
 	"GET " + onBucket + "?ownershipControls":    {"GetBucketOwnershipControls", false, (*Proxy).getOwnership},
 	"PUT " + onBucket + "?ownershipControls":    {"PutBucketOwnershipControls", true, (*Proxy).putOwnership},
 	"DELETE " + onBucket + "?ownershipControls": {"DeleteBucketOwnershipControls", true, (*Proxy).deleteOwnership},
-	"DELETE " + onBucket + "?policy":            {"DeleteBucketPolicy", true, nothingThere},
+	"DELETE " + onBucket + "?policy":            {"DeleteBucketPolicy", true, (*Proxy).deleteBucketPolicy},
 	"DELETE " + onBucket + "?lifecycle":         {"DeleteBucketLifecycle", true, nothingThere},
-	"DELETE " + onBucket + "?website":           {"DeleteBucketWebsite", true, nothingThere},
+	"DELETE " + onBucket + "?website":           {"DeleteBucketWebsite", true, (*Proxy).deleteWebsite},
 	"DELETE " + onBucket + "?replication":       {"DeleteBucketReplication", true, nothingThere},
-	"DELETE " + onBucket + "?publicAccessBlock": {"DeletePublicAccessBlock", true, nothingThere},
+	"DELETE " + onBucket + "?publicAccessBlock": {"DeletePublicAccessBlock", true, (*Proxy).deleteAccessBlock},
 
 	"GET " + onObject:                   {"GetObject", false, (*Proxy).getObject},
 	"HEAD " + onObject:                  {"HeadObject", false, (*Proxy).getObject},
@@ -116,6 +118,9 @@ var subresource = map[string][]string{
 
 // route finds the operation that rq asks for.
 func route(rq *request) (*operation, error) {
+	if rq.Method == http.MethodPatch && rq.key == "create" { // versitygw's
+		return &operation{"CreateBucket", true, (*Proxy).createBucketFor}, nil
+	}
 	level := onObject
 	switch {
 	case rq.bucket == "":

@@ -64,7 +64,7 @@ type bucketRow struct {
 	Versioning string            `cbor:"2,keyasint,omitempty"` // "", Enabled or Suspended
 	Owner      string            `cbor:"3,keyasint,omitempty"` // access key that made it
 	Tags       map[string]string `cbor:"4,keyasint,omitempty"`
-	Documents  map[string][]byte `cbor:"5,keyasint,omitempty"` // "cors": XML as the client gave it; "ownership": its word, "" when removed
+	Documents  map[string][]byte `cbor:"5,keyasint,omitempty"` // "cors", "website", "publicAccessBlock": XML, "policy": JSON, as the client gave them; "ownership", "acl": a word
 	Lock       bool              `cbor:"6,keyasint,omitempty"` // object lock
 	LockMode   string            `cbor:"7,keyasint,omitempty"` // default retention
 	LockDays   int               `cbor:"8,keyasint,omitempty"`
