@@ -299,4 +299,7 @@ func (p *Proxy) tidy(ctx context.Context) {
 	if err := p.expireUploads(ctx, ix); err != nil && ctx.Err() == nil {
 		p.log.Warn("forgotten uploads are not ended yet", zap.Error(err))
 	}
+	if err := p.sweepUploads(ctx); err != nil && ctx.Err() == nil {
+		p.log.Warn("uploads that a crash left upstream are not ended yet", zap.Error(err))
+	}
 }

@@ -47,6 +47,7 @@ type Bucket interface {
 	PutPart(ctx context.Context, name, id string, number int, body io.Reader, size int64) (string, error)
 	CompleteMultipart(ctx context.Context, name, id string, parts []upstream.Part, o upstream.PutOptions) (upstream.Info, error)
 	AbortMultipart(ctx context.Context, name, id string) error
+	ListMultipart(ctx context.Context, prefix string, fn func(upstream.Upload) error) error
 }
 
 // Keys gives the keys of the store while the keyring is unlocked, else an error:
@@ -133,6 +134,8 @@ type Proxy struct {
 	index    *index
 	leftover map[string]bool
 	closed   bool
+
+	swept time.Time // when the upstream's uploads were last looked through; for tidy only
 }
 
 // New checks c and makes the state folder. It opens nothing yet: the index is

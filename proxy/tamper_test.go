@@ -196,6 +196,8 @@ func (l *liar) AbortMultipart(_ context.Context, name, id string) error {
 	})
 }
 
+func (l *liar) ListMultipart(context.Context, string, func(upstream.Upload) error) error { return nil }
+
 // startLying starts a gateway over a liar.
 func startLying(t testing.TB) (*gateway, *liar) {
 	l := newLiar()

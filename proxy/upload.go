@@ -19,8 +19,14 @@ import (
 	"coffer/upstream"
 )
 
-// uploadAge is after how long a forgotten upload is ended; upstreams do the same.
-const uploadAge = 7 * 24 * time.Hour
+const (
+	// uploadAge is after how long a forgotten upload is ended.
+	uploadAge = 7 * 24 * time.Hour
+
+	// sweepAge is how often the upstream is asked for uploads that no row knows,
+	// and how much older than uploadAge they must be: clocks may differ.
+	sweepAge = 24 * time.Hour
+)
 
 // uploadRow is an unfinished multipart upload.
 type uploadRow struct {
@@ -326,6 +332,25 @@ func (p *Proxy) expireUploads(ctx context.Context, ix *index) error {
 		return err
 	}
 	return p.tidySpool(known)
+}
+
+// sweepUploads ends the uploads upstream that are older than any row: those which
+// a crash left without one, before the row was written or in the middle of a
+// stream that goes in parts. MinIO lists none, and ends them itself after a day.
+func (p *Proxy) sweepUploads(ctx context.Context) error {
+	if p.now().Sub(p.swept) < sweepAge {
+		return nil
+	}
+	err := p.bucket.ListMultipart(ctx, upstreamPrefix, func(u upstream.Upload) error {
+		if p.now().Sub(u.Started) < uploadAge+sweepAge {
+			return nil
+		}
+		return p.bucket.AbortMultipart(ctx, u.Name, u.ID)
+	})
+	if err == nil {
+		p.swept = p.now()
+	}
+	return err
 }
 
 // forgetDone removes the rows of uploads that were completed long ago.
