@@ -46,7 +46,7 @@ func newGateway(c *config.User, b upstream.Bucket, repo *repository, log *zap.Lo
 	}
 	pc := proxy.Config{
 		Bucket: b, Keys: repo, StateDir: filepath.Join(c.StateDir, "gateway"), Snapshots: &snapshotTree{repo: repo},
-		Region: c.Gateway.Region, Names: c.Gateway.Names, ETag: c.Gateway.ETag,
+		Region: c.Gateway.Region, Names: c.Gateway.Names, ETag: c.Gateway.ETag, Public: c.Gateway.Public,
 		Log: g.log, Metrics: telemetry.Prefix(reg, "s3"),
 	}
 	var err error

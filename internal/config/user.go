@@ -65,6 +65,7 @@ type Gateway struct {
 	Names      string       `toml:"names,omitempty"`       // "sealed" (default) or "clear": what object names are upstream
 	ETag       string       `toml:"etag,omitempty"`        // "md5" (default) or "opaque"
 	Region     string       `toml:"region,omitempty"`      // that clients sign for; default "us-east-1"
+	Public     bool         `toml:"public,omitempty"`      // bucket policies, ACLs and websites can let in those who sign nothing
 	Keys       []GatewayKey `toml:"key,omitempty"`
 }
 
