@@ -233,8 +233,11 @@ func (s *source) wakeUp() {
 }
 
 // options is what the repository is asked to save.
-func (s *source) options() backup.BackupOptions {
-	exclude := slices.Clone(s.c.Exclude)
+func (s *source) options() backup.BackupOptions { return s.excluding(s.c.Exclude) }
+
+// excluding is options with other patterns.
+func (s *source) excluding(patterns []string) backup.BackupOptions {
+	exclude := slices.Clone(patterns)
 	for _, rel := range s.ignore.paths {
 		exclude = append(exclude, "/"+escape(rel)) // last: nothing may bring it back
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"coffer/backup"
 	"coffer/internal/config"
 )
 
@@ -16,12 +17,13 @@ func (a *app) sourceCommand() *cobra.Command {
 	cmd := a.group("source", "Say what is backed up")
 	var s config.Source
 	var quiet time.Duration
+	var preview bool
 	add := &cobra.Command{
 		Use: "add NAME=PATH", Short: "Back up another folder", Example: "  coffer source add photos=$HOME/Pictures --exclude '*.tmp'",
 		Args: exactly(1, "source add takes NAME=PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.Quiet = config.Duration(quiet)
-			return a.sourceAdd(cmd.Context(), args[0], s)
+			return a.sourceAdd(cmd.Context(), args[0], s, preview)
 		},
 	}
 	f := add.Flags()
@@ -31,7 +33,8 @@ func (a *app) sourceCommand() *cobra.Command {
 	f.BoolVar(&s.ScanOnly, "scan-only", false, "do not watch: look for changes now and then")
 	f.StringArrayVar(&s.Tags, "tag", nil, "tag of each snapshot")
 	f.DurationVar(&quiet, "quiet-time", 0, "back up when nothing changed for so long (default 5s)")
-	cmd.AddCommand(add,
+	f.BoolVar(&preview, "preview", false, "change nothing; say what would be saved, and what left out")
+	cmd.AddCommand(add, a.excludesCommand(),
 		&cobra.Command{
 			Use: "list", Short: "List what is backed up", Args: atMost(0, "source list takes none"),
 			RunE: func(*cobra.Command, []string) error { return a.sourceList() },
@@ -43,7 +46,7 @@ func (a *app) sourceCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) sourceAdd(ctx context.Context, arg string, s config.Source) error {
+func (a *app) sourceAdd(ctx context.Context, arg string, s config.Source, preview bool) error {
 	u, err := a.load()
 	if err != nil {
 		return err
@@ -55,6 +58,19 @@ func (a *app) sourceAdd(ctx context.Context, arg string, s config.Source) error 
 	s.Name, s.Path = parsed[0].Name, parsed[0].Path
 	if slices.ContainsFunc(u.Sources, func(o config.Source) bool { return o.Name == s.Name }) {
 		return hint(fmt.Errorf("there is a source %q already", s.Name), `"coffer source list" lists them`)
+	}
+	if preview {
+		l, err := backup.Look(ctx, backupOptions(u, s))
+		if err == nil {
+			err = ctx.Err()
+		}
+		switch {
+		case err != nil:
+			return err
+		case a.json:
+			return a.printJSON(excluded{s.Name, append([]string{}, s.Exclude...), &l})
+		}
+		return a.printLeftOut(l)
 	}
 	if err := config.Add(a.configFile, &config.User{Sources: []config.Source{s}}); err != nil {
 		return err
@@ -89,7 +105,7 @@ func (a *app) sourceRemove(ctx context.Context, name string) error {
 	}
 	i := slices.IndexFunc(u.Sources, func(s config.Source) bool { return s.Name == name })
 	if i < 0 {
-		return hint(usagef("there is no source %q", name), `"coffer source list" lists them`)
+		return noSource(name)
 	}
 	if err := config.Remove(a.configFile, "source", i); err != nil {
 		return err

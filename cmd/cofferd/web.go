@@ -74,6 +74,7 @@ func (p *webPage) config(d *daemon.Daemon, repo *repository, g *gateway, addr ne
 		Daemon: d, Open: repo.openForWeb, Addr: addr.String(), Log: p.log,
 		Targets: p.targets(), Methods: methods(repo.Profile()), Gateway: p.gateway(s3),
 		Folders:  folders{p.c},
+		Excludes: excludes{p.file, d},
 		Passkeys: newPasskeys(p.c.StateDir, repo.c.Bucket, repo.Ring, d),
 		Doctor:   func(ctx context.Context) ([]web.Finding, error) { return askDoctor(ctx, p.file) },
 	}

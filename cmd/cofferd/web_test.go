@@ -105,6 +105,7 @@ func TestWebPage(t *testing.T) {
 	if body := v.get(at+"/folder?path=/&as=tar", http.StatusOK); !strings.Contains(body, text) {
 		t.Errorf("the archive has %d bytes", len(body))
 	}
+	v.excludes(m.path("docs"))
 	v.wait("/activity", "Saved in")
 	v.wait("/", "answers in")
 	stream, err := v.http.Get(v.base + "/events")
@@ -126,6 +127,27 @@ func TestWebPage(t *testing.T) {
 	if log := p.output(); strings.Contains(log, "letter.txt") || strings.Contains(log, link[strings.IndexByte(link, '#')+1:]) {
 		t.Errorf("the log tells names or the link:\n%s", log)
 	}
+}
+
+// excludes looks what a pattern would leave out, and saves it.
+func (v *visitor) excludes(docs string) {
+	v.t.Helper()
+	const at = "/sources/docs/excludes"
+	for do, word := range map[string]string{"look": docs + "/letter.txt", "save": "Saved."} {
+		resp, err := v.http.PostForm(v.base+at, url.Values{"patterns": {"letter.*\n"}, "do": {do}})
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if !strings.Contains(string(body), word) {
+			v.t.Errorf("%s: no %q in\n%s", do, word, body)
+		}
+	}
+	if body := v.get(at, http.StatusOK); !strings.Contains(body, "letter.*</textarea>") {
+		v.t.Errorf("after saving it shows\n%s", body)
+	}
+	v.wait("/activity", "The configuration was read again")
 }
 
 // putProfile puts the profile of the store upstream, as "coffer setup" does.

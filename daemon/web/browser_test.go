@@ -172,6 +172,7 @@ func views(s *site) []struct{ name, path, word string } {
 		{"changes", "/snapshots/" + id + "/changes?path=/", "another type"},
 		{"protection", "/protection", "8 of 10"},
 		{"doctor", "/doctor", "coffer backup mail"},
+		{"excludes", "/sources/documents/excludes", "See what would be left out"},
 		{"restore", "/snapshots/" + id + "/restore?path=/Letters", "See what would happen"},
 		{"missing", "/snapshots/ffffffffff", "no such snapshot"},
 	}

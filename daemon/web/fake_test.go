@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap"
 
 	"coffer/backup"
+	"coffer/backup/scan"
 	"coffer/daemon"
 )
 
@@ -317,10 +318,12 @@ type site struct {
 	open   error // what Open says
 	real   Repo  // what it gives; nil: repo
 	to     string
-	keys   *fakePasskeys
-	mu     sync.Mutex
-	server *httptest.Server
-	addr   string
+
+	patterns []string // of documents
+	keys     *fakePasskeys
+	mu       sync.Mutex
+	server   *httptest.Server
+	addr     string
 }
 
 func newSite(t *testing.T, log *zap.Logger) *site {
@@ -348,7 +351,7 @@ func newSite(t *testing.T, log *zap.Logger) *site {
 		},
 		Methods: []Method{{Kind: "password", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Fleet: "home-vault"}, {Kind: "digits", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}},
 		Gateway: Gateway{URL: "http://127.0.0.1:9421", Region: "us-east-1", Names: "sealed", ETag: "md5", Keys: []GatewayKey{{ID: "anna", Buckets: []string{"photos", "notes"}, Rights: "write"}, {ID: "tv", Rights: "read"}}, Buckets: someBuckets},
-		Folders: s, Vault: someVault, Passkeys: s.keys, Doctor: someFindings,
+		Folders: s, Excludes: fakeExcludes{s}, Vault: someVault, Passkeys: s.keys, Doctor: someFindings,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -370,6 +373,36 @@ func (s *site) Check(dir string) error {
 	if !strings.HasPrefix(dir, s.to) {
 		return &daemon.Trouble{Err: errors.New("the daemon may not write to " + dir), Hint: "Choose another one"}
 	}
+	return nil
+}
+
+// fakeExcludes keeps the patterns of "documents" on the site.
+type fakeExcludes struct{ *site }
+
+func (e fakeExcludes) Patterns(source string) ([]string, error) {
+	if source != "documents" {
+		return nil, daemon.ErrUnknownSource
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.patterns, nil
+}
+
+func (e fakeExcludes) Look(_ context.Context, _ string, patterns []string) (backup.LeftOut, error) {
+	l := backup.LeftOut{Files: int64(len(patterns)), Bytes: 7e9, Places: 30, Saved: 1200, Size: 3e9}
+	for _, p := range patterns {
+		l.Biggest = append(l.Biggest, scan.Place{Path: "/home/anna/Documents/" + p + evilName, Dir: strings.HasSuffix(p, "/"), Files: 1, Bytes: 5e9})
+	}
+	return l, nil
+}
+
+func (e fakeExcludes) Save(_ string, patterns []string) error {
+	if slices.Contains(patterns, "forbidden") {
+		return &daemon.Trouble{Err: errors.New("the daemon may not write its configuration"), Hint: "In a terminal: coffer source excludes documents"}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.patterns = patterns
 	return nil
 }
 

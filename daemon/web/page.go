@@ -183,6 +183,7 @@ var icons = map[string]template.HTML{
 	"passkey":   `<circle cx="8" cy="9" r="4.5"/><path d="m11.2 12.2 8.3 8.3M16 17l2.5-2.5"/>`,
 	"changes":   `<path d="M8 4v9M3.5 8.5h9M12 19h8.5M5 20 19 4"/>`,
 	"restore":   `<path d="M4 5v5h5M4.5 10a8 8 0 1 1-.6 4.5M12 8.5V13l3 2"/>`,
+	"filter":    `<path d="M4 5.5h16M7 11.5h10M10 17.5h4"/>`,
 	"lock":      `<rect x="5" y="11" width="14" height="9" rx="2"/><path d="M8 11V8a4 4 0 0 1 8 0v3"/>`,
 	"unlock":    `<rect x="5" y="11" width="14" height="9" rx="2"/><path d="M8 11V8a4 4 0 0 1 7.6-1.8"/>`,
 	"ok":        `<path d="M5 12.5 10 17.5 19 7"/>`,

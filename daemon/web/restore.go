@@ -226,14 +226,15 @@ func (v *restoringView) ended(a *restoreAsk, report backup.Report, err error) {
 // plan says what would happen, and whether it may.
 func (v *restoringView) plan(a *restoreAsk, report backup.Report) {
 	v.Headline, v.Tone, v.MayStart = plural(report.Files, "file")+", "+human.Size(report.Bytes)+", would be restored", toneOK, true
-	v.counts(report, "would be replaced", "would be replaced")
 	switch n := len(report.Replaced); {
 	case n > 0 && a.mode == "":
-		v.Headline, v.Tone, v.MayStart = "Files are there already, and differ", toneWarn, false
+		v.Headline, v.Tone, v.MayStart = "There already, and different: "+plural(int64(n), "file"), toneWarn, false
 		v.Details = append(v.Details, "As nothing is to be replaced, nothing would be done. Choose another folder, or what may be replaced.")
+		return
 	case n > 0:
 		v.Tone = toneWarn
 	}
+	v.counts(report, "would be replaced", "would be replaced")
 }
 
 func (v *restoringView) counts(report backup.Report, one, more string) {

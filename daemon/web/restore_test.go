@@ -109,7 +109,7 @@ func TestBrowserRestore(t *testing.T) {
 	}
 	b.press(`a[href*="/restore?"]`) // again, into the same folder
 	b.press(`button[value=look]`)
-	b.wait(`document.querySelector(".outcome").textContent.includes("there already")`)
+	b.wait(`document.querySelector(".outcome").textContent.includes("There already, and different: 1 file")`)
 	if n := eval[int](b, `document.querySelectorAll("button[value=restore]").length`); n != 0 || !strings.Contains(eval[string](b, "document.body.innerText"), evilSafe) {
 		t.Errorf("it may begin (%d), or does not say what is in the way", n)
 	}

@@ -116,6 +116,7 @@ type Config struct {
 	Gateway Gateway
 
 	Folders  Folders                                  // nil: nothing is restored from the page
+	Excludes Excludes                                 // nil: they are not shown
 	Vault    func(context.Context) (Vault, error)     // nil: the key is in no vault
 	Passkeys Passkeys                                 // nil: there can be none
 	Doctor   func(context.Context) ([]Finding, error) // nil: there is none
@@ -213,6 +214,8 @@ func (w *Web) routes() http.Handler {
 	inner := http.NewServeMux()
 	inner.HandleFunc("GET /{$}", w.overview)
 	inner.HandleFunc("GET /sources", w.sources)
+	inner.HandleFunc("GET /sources/{name}/excludes", w.excludes)
+	inner.HandleFunc("POST /sources/{name}/excludes", w.changeExcludes)
 	inner.HandleFunc("GET /snapshots", w.snapshots)
 	inner.HandleFunc("GET /snapshots/{id}", w.browse)
 	inner.HandleFunc("GET /snapshots/{id}/search", w.search)

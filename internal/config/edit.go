@@ -40,14 +40,11 @@ func Remove(file, array string, index int) error {
 		lines := strings.SplitAfter(text, "\n")
 		begin, n := -1, 0
 		for i, line := range lines {
-			header := strings.TrimSpace(line)
-			if cut, _, ok := strings.Cut(header, "#"); ok && strings.HasPrefix(header, "[") {
-				header = strings.TrimSpace(cut)
-			}
+			header := headerOf(line)
 			switch {
 			case begin >= 0 && strings.HasPrefix(strings.TrimLeft(header, "["), array+"."):
 				// a table within the one that goes, as [source.keep]
-			case begin >= 0 && strings.HasPrefix(header, "[") && strings.HasSuffix(header, "]"):
+			case begin >= 0 && header != "":
 				return strings.Join(append(lines[:begin:begin], lines[i:]...), ""), nil
 			case header == "[["+array+"]]":
 				if n == index {
@@ -63,8 +60,22 @@ func Remove(file, array string, index int) error {
 	})
 }
 
-// edit replaces a file by what change makes of it, if that is a right one.
-func edit(file string, change func(text string) (string, error)) error {
+// headerOf is the header of a table that a line is, as "[[source]]"; "" for another line.
+func headerOf(line string) string {
+	line = strings.TrimSpace(line)
+	if !strings.HasPrefix(line, "[") {
+		return ""
+	}
+	line, _, _ = strings.Cut(line, "#")
+	if line = strings.TrimSpace(line); !strings.HasSuffix(line, "]") {
+		return ""
+	}
+	return line
+}
+
+// edit replaces a file by what change makes of it, if that is a right one, and
+// each of the checks agrees.
+func edit(file string, change func(text string) (string, error), checks ...func(*User) error) error {
 	old, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("editing configuration: %w", err)
@@ -80,7 +91,13 @@ func edit(file string, change func(text string) (string, error)) error {
 	}
 	_, err = trial.WriteString(text)
 	if err = errors.Join(err, trial.Close()); err == nil {
-		_, err = LoadUser(trial.Name())
+		var u *User
+		u, err = LoadUser(trial.Name())
+		for _, check := range checks {
+			if err == nil {
+				err = check(u)
+			}
+		}
 	}
 	var fault *Error
 	if errors.As(err, &fault) {

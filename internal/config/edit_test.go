@@ -154,3 +154,49 @@ func TestSettings(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Patterns are replaced where they are written, in whatever form, and nothing else is.
+func TestSetExclude(t *testing.T) {
+	const head = "[[upstream]]\ntype = 'folder'\npath = '/b'\n"
+	for _, c := range []struct{ before, after, err string }{
+		{"[[source]]\nname = 'a'\npath = '/a'\n", "[[source]]\nname = 'a'\npath = '/a'\nexclude = ['*.o', \"it's\"]\n", ""},
+		{"[[source]]\nname = 'a'\npath = '/a'\n\n[source.keep]\nlast = 1\n", "[[source]]\nname = 'a'\npath = '/a'\nexclude = ['*.o', \"it's\"]\n\n[source.keep]\nlast = 1\n", ""},
+		{"[[source]] # x\nexclude = [ # why\n  'a]', # one ]\n  \"b\\\"]\",\n] # end\nname = 'a'\npath = '/a'", "[[source]] # x\nexclude = ['*.o', \"it's\"]\nname = 'a'\npath = '/a'", ""},
+		{"[[source]]\nname = 'a'\npath = '/a'\nexclude_larger = '1GB'\n'exclude'=['x']\n[log]\nlevel = 'info'\n", "[[source]]\nname = 'a'\npath = '/a'\nexclude_larger = '1GB'\nexclude = ['*.o', \"it's\"]\n[log]\nlevel = 'info'\n", ""},
+		{"source = [{name = 'a', path = '/a'}]\n", "", "another form"},
+		{"[[source]]\nname = 'a'\npath = '/a'\nexclude = [\"\"\"x\"]\ny\"\"\"]\n", "", "coffer.toml"},
+	} {
+		file := filepath.Join(t.TempDir(), "coffer.toml")
+		before := c.before + "\n" + head
+		if strings.HasPrefix(c.before, "source") {
+			before = c.before + head
+		}
+		if err := os.WriteFile(file, []byte(before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := SetExclude(file, 0, []string{"*.o", "it's"})
+		got, _ := os.ReadFile(file)
+		switch {
+		case c.err != "":
+			if err == nil || !strings.Contains(err.Error(), c.err) || string(got) != before {
+				t.Errorf("%s\nwant an error with %q, got %v and\n%s", c.before, c.err, err, got)
+			}
+			continue
+		case err != nil || strings.TrimRight(string(got), "\n") != strings.TrimRight(c.after+"\n"+head, "\n"):
+			t.Errorf("%s\ngot %v and\n%s\nwant\n%s", c.before, err, got, c.after)
+			continue
+		}
+		if err := SetExclude(file, 0, nil); err != nil {
+			t.Error(err)
+		}
+		if u, err := LoadUser(file); err != nil || len(u.Sources[0].Exclude) != 0 {
+			t.Errorf("taken away: %v", err)
+		}
+	}
+	file := write(t, head)
+	for _, p := range [][]string{{""}, {"a\nb"}, {"a"}} {
+		if err := SetExclude(file, 0, p); err == nil {
+			t.Errorf("%q of no source is taken", p)
+		}
+	}
+}

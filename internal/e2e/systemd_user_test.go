@@ -79,6 +79,9 @@ func (b *booted) restoresByPage(asAlice func(string) string) {
 	if out := html.UnescapeString(post("/home/alice/restored")); !strings.Contains(out, `systemctl --user edit coffer.service, add the lines "[Service]" and "ReadWritePaths=/home/alice/restored", and restart it`) {
 		b.t.Errorf("where the unit forbids to write, the page says\n%s", out)
 	}
+	if out := html.UnescapeString(asAlice(curl + `ask -d do=save -d 'patterns=*.bak' $page/sources/docs/excludes`)); !strings.Contains(out, "In a terminal: coffer source excludes docs --add '*.bak'") {
+		b.t.Errorf("where the configuration is read-only, the page says\n%s", out)
+	}
 	if out := post(own[1]); !strings.Contains(out, "Restored 1 file") {
 		b.t.Errorf("into its own folder:\n%s", out)
 	}
