@@ -29,6 +29,7 @@ func (a *app) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			vault.PaceCollector()
 			return run(cmd.Context(), c)
 		},
 	}
@@ -50,10 +51,11 @@ func (m *machine) Apply(kv raftstore.KV, index uint64, cmd []byte) []byte {
 
 // run joins the parts of a node and runs them until ctx ends.
 func run(ctx context.Context, c *config.Vault) (err error) {
-	log, err := telemetry.NewLogger(c.Log.Level, c.Log.Format)
+	log, flush, err := telemetry.NewLogger(c.Log.Level, c.Log.Format)
 	if err != nil {
 		return &exitError{err, exitConfig, ""}
 	}
+	defer flush()
 	reg := telemetry.NewRegistry(coffer.Version())
 	manifest, roots, m, err := loadManifest(c)
 	if err != nil {

@@ -3,8 +3,11 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"go.uber.org/zap"
@@ -16,22 +19,55 @@ import (
 // NewLogger logs to standard error at level ("debug", "info", "warn", "error")
 // as format says: "json", "text", or "auto": text on a terminal and to the
 // journal, else JSON. Lines to the journal begin with their level as "<3>",
-// sd-daemon(3), and carry no time: the journal has its own.
-func NewLogger(level, format string) (*zap.Logger, error) {
+// sd-daemon(3), and carry no time: the journal has its own. It is for a program that
+// logs each thing it is asked: lines below warnings are written together, flushEvery
+// after the first of them at the latest, and by flush, which the program calls at its end.
+func NewLogger(level, format string) (log *zap.Logger, flush func() error, err error) {
 	l, err := zap.ParseAtomicLevel(level)
 	if err != nil {
-		return nil, fmt.Errorf("log level %q: %w", level, err)
+		return nil, nil, fmt.Errorf("log level %q: %w", level, err)
 	}
-	return NewLoggerAt(l, format)
+	w := &zapcore.BufferedWriteSyncer{WS: zapcore.AddSync(struct{ io.Writer }{os.Stderr}), FlushInterval: flushEvery}
+	if log, err = newLoggerTo(w, l, format); err != nil {
+		return nil, nil, err
+	}
+	return log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return prompt{c} })), w.Stop, nil
 }
 
-// NewLoggerAt is NewLogger with a level that may be changed later.
+// flushEvery is how late a line may be, and what a killed program's log may lack.
+const flushEvery = 200 * time.Millisecond
+
+// prompt writes warnings and worse at once, with what waits before them.
+type prompt struct{ zapcore.Core }
+
+func (p prompt) With(fields []zapcore.Field) zapcore.Core { return prompt{p.Core.With(fields)} }
+
+func (p prompt) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if p.Enabled(e.Level) {
+		return ce.AddCore(e, p)
+	}
+	return ce
+}
+
+func (p prompt) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	err := p.Core.Write(e, fields)
+	if e.Level >= zapcore.WarnLevel {
+		err = errors.Join(err, p.Sync())
+	}
+	return err
+}
+
+// NewLoggerAt is NewLogger with a level that may be changed later, and writes each line at once.
 func NewLoggerAt(level zap.AtomicLevel, format string) (*zap.Logger, error) {
+	return newLoggerTo(zapcore.Lock(os.Stderr), level, format)
+}
+
+func newLoggerTo(w zapcore.WriteSyncer, level zap.AtomicLevel, format string) (*zap.Logger, error) {
 	toJournal, err := journal.StderrIsJournalStream()
 	if err != nil {
 		toJournal = false // a variable left over from another process
 	}
-	return newLogger(zapcore.Lock(os.Stderr), level, format, toJournal, term.IsTerminal(int(os.Stderr.Fd())))
+	return newLogger(w, level, format, toJournal, term.IsTerminal(int(os.Stderr.Fd())))
 }
 
 func newLogger(w zapcore.WriteSyncer, level zapcore.LevelEnabler, format string, toJournal, terminal bool) (*zap.Logger, error) {
@@ -73,7 +109,9 @@ func (e journalEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field)
 	}
 	defer line.Free()
 	out := buffers.Get()
-	fmt.Fprintf(out, "<%d>", syslogLevel(entry.Level))
+	out.AppendByte('<')
+	out.AppendInt(int64(syslogLevel(entry.Level)))
+	out.AppendByte('>')
 	_, err = out.Write(line.Bytes())
 	return out, err
 }

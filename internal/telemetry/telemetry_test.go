@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -71,11 +73,52 @@ func TestLogJSON(t *testing.T) {
 }
 
 func TestLogFaults(t *testing.T) {
-	if _, err := NewLogger("loud", "auto"); err == nil {
+	if _, _, err := NewLogger("loud", "auto"); err == nil {
 		t.Error("level loud was taken")
 	}
-	if _, err := NewLogger("info", "xml"); err == nil {
+	if _, _, err := NewLogger("info", "xml"); err == nil {
 		t.Error("format xml was taken")
+	}
+}
+
+// Lines are written together, warnings at once, and none is lost at the end.
+func TestLogIsFlushed(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	stderr := os.Stderr
+	os.Stderr = w
+	defer func() { os.Stderr = stderr }()
+	log, flush, err := NewLogger("info", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(r)
+	began := time.Now()
+	log.Info("one")
+	log.Named("part").Warn("two") // writes one, too
+	for _, want := range []string{`"one"`, `"two"`} {
+		if !lines.Scan() || !strings.Contains(lines.Text(), want) {
+			t.Errorf("%q, want %s", lines.Text(), want)
+		}
+	}
+	if took := time.Since(began); took >= flushEvery {
+		t.Errorf("a warning was written after %v", took)
+	}
+	log.With(zap.Int("n", 1)).Info("three")
+	if !lines.Scan() || !strings.Contains(lines.Text(), `"three"`) {
+		t.Errorf("%q, want three, after a while", lines.Text())
+	}
+	log.Debug("not shown")
+	log.Info("four")
+	if err := flush(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if !lines.Scan() || !strings.Contains(lines.Text(), `"four"`) || lines.Scan() {
+		t.Errorf("%q, want four and nothing more", lines.Text())
 	}
 }
 

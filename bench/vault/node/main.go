@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"coffer/bench/vault/device"
+	"coffer/internal/telemetry"
 	"coffer/raftstore"
 	"coffer/vault"
 )
@@ -34,6 +35,7 @@ func main() {
 	control := flag.String("control", "", "host:port to ask for in-process proposals")
 	takes := flag.Duration("hsm-takes", -1, "use the SoftHSM token in -dir, an evaluation of which takes so long at least")
 	flag.Parse()
+	vault.PaceCollector()
 	if err := run(ctx, *id, *dir, *fleet, *root, *control, *takes); err != nil {
 		fmt.Fprintln(os.Stderr, "node:", err)
 		os.Exit(1)
@@ -62,6 +64,11 @@ func run(ctx context.Context, id, dir, fleet, root, control string, takes time.D
 	if err != nil {
 		return err
 	}
+	log, flush, err := telemetry.NewLogger("info", "json")
+	if err != nil {
+		return err
+	}
+	defer flush()
 	hsm, err := openHSM(ctx, dir, takes)
 	if err != nil {
 		return err
@@ -86,7 +93,7 @@ func run(ctx context.Context, id, dir, fleet, root, control string, takes time.D
 	}
 	server, err = vault.NewServer(ctx, vault.ServerConfig{
 		NodeID: id, Dir: filepath.Join(dir, "vault"), Manifest: manifest, Roots: roots,
-		Log: replicated{store}, HSM: hsm, Auth: vault.OpenAuth{}, Index: index, Machine: &order.Machine,
+		Log: replicated{store}, HSM: hsm, Auth: vault.OpenAuth{}, Index: index, Machine: &order.Machine, Logger: log,
 		Limits: vault.Limits{Account: 1e6, Address: 1e7, Node: 1e7},
 	})
 	if err != nil {
