@@ -244,7 +244,10 @@ func (g *signing) add(u unsigned) {
 // run signs until nothing waits.
 func (g *signing) run() {
 	for {
-		runtime.Gosched() // whoever can go on may have an answer, too; if nobody can, this costs nothing
+		for n := -1; n != g.count(); { // whoever can go on may have an answer, too; if nobody can, this costs nothing
+			n = g.count()
+			runtime.Gosched()
+		}
 		g.mu.Lock()
 		n := min(len(g.waiting), maxLeaves)
 		batch := g.waiting[:n:n]
@@ -258,6 +261,12 @@ func (g *signing) run() {
 		}
 		g.sign(batch)
 	}
+}
+
+func (g *signing) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting)
 }
 
 // sign signs a batch and sends it off.

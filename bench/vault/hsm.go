@@ -36,7 +36,7 @@ func keysInToken(home string) (pin [32]byte, identity [33]byte, err error) {
 
 // measureHSM compares guesses a second at a node with a token, each counted by
 // three nodes, evaluated and answered for, with what the same token does alone at
-// saturation: for each guess one evaluation and the signatures of two answers.
+// saturation: for each guess one evaluation and as many signatures as the node made.
 // With a token that takes its time the node must keep it busy. At SoftHSM's own
 // speed fleet and token compete for the processors with each other and with
 // whatever else runs here; so there processor time is compared: what this machine's
@@ -79,24 +79,24 @@ func (b *benchmark) besideAlone(ctx context.Context, program string, takes time.
 	defer a.device.Close()
 	var rates, cpus []float64
 	for range b.reps {
-		alone, aloneCPU, err := a.rate(ctx, b.each)
+		l, w, err := g.evaluated(ctx, hsmClients, len(g.pool)/b.reps)
 		if err != nil {
 			return median, err
 		}
-		l, err := g.evaluated(ctx, hsmClients, len(g.pool)/b.reps)
-		if err != nil {
-			return median, err
-		}
-		before, own := f.cpu(), bench.OwnCPU()
 		done, took, err := l.run(ctx, b.each)
 		if err != nil {
 			return median, fmt.Errorf("guesses with SoftHSM: %w", err)
 		}
+		signatures := float64(len(w.signed)) / float64(max(done, 1))
+		alone, aloneCPU, err := a.rate(ctx, b.each, signatures)
+		if err != nil {
+			return median, err
+		}
 		each := func(d time.Duration) time.Duration { return (d / time.Duration(max(done, 1))).Round(time.Microsecond) }
-		nodes, clients := each(f.cpu()-before), each(bench.OwnCPU()-own)
+		nodes, clients := each(l.cpuServers), each(l.cpuClients)
 		rate := float64(done) / took.Seconds()
-		fmt.Printf("SoftHSM, %v: guesses %.0f /s  p50 %v  p99 %v; alone %.0f /s; processor time of a guess: alone %v, nodes %v, clients %v\n",
-			takes, rate, l.quantile(0.5), l.quantile(0.99), alone, aloneCPU, nodes, clients)
+		fmt.Printf("SoftHSM, %v: guesses %.0f /s  p50 %v  p99 %v  %.2f signatures each; alone %.0f /s; processor time of a guess: alone %v, nodes %v, clients %v\n",
+			takes, rate, l.quantile(0.5), l.quantile(0.99), signatures, alone, aloneCPU, nodes, clients)
 		rates = append(rates, rate/alone)
 		cpus = append(cpus, float64(runtime.NumCPU())*aloneCPU.Seconds()/(nodes+clients).Seconds())
 	}
@@ -105,24 +105,15 @@ func (b *benchmark) besideAlone(ctx context.Context, program string, takes time.
 	return beside{rates[len(rates)/2], cpus[len(cpus)/2]}, nil
 }
 
-// cpu is what all nodes have used; those that cannot be asked count nothing.
-func (f *fleet) cpu() (sum time.Duration) {
-	for _, p := range f.procs {
-		used, _ := p.CPU()
-		sum += used
-	}
-	return sum
-}
-
 // evaluated is clients that each have the leader count a guess and evaluate it.
-func (g *guesses) evaluated(ctx context.Context, clients, share int) (*load, error) {
+func (g *guesses) evaluated(ctx context.Context, clients, share int) (*load, *wire, error) {
 	w, err := g.leader(ctx, clients)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	todo := g.take(share)
 	var next atomic.Int64
-	return &load{clients: clients, check: w.close, do: func(ctx context.Context, client int) error {
+	return &load{clients: clients, servers: g.f.procs, check: w.close, do: func(ctx context.Context, client int) error {
 		i := int(next.Add(1)) - 1
 		if i >= len(todo) {
 			return errEmpty
@@ -140,7 +131,7 @@ func (g *guesses) evaluated(ctx context.Context, clients, share int) (*load, err
 			}
 		}
 		return nil
-	}}, nil
+	}}, w, nil
 }
 
 // alone is a token that nobody else uses.
@@ -163,9 +154,9 @@ func newAlone(ctx context.Context, home string, takes time.Duration) (*alone, er
 	return a, err
 }
 
-// rate is how often a second the token does a guess's work, and the processor
-// time of one.
-func (a *alone) rate(ctx context.Context, each time.Duration) (perSecond float64, cpu time.Duration, err error) {
+// rate is how often a second the token does a guess's work, an evaluation and so many
+// signatures, and the processor time of one.
+func (a *alone) rate(ctx context.Context, each time.Duration, signatures float64) (perSecond float64, cpu time.Duration, err error) {
 	began, own := time.Now(), bench.OwnCPU()
 	var done atomic.Int64
 	work, ctx := errgroup.WithContext(ctx)
@@ -175,12 +166,12 @@ func (a *alone) rate(ctx context.Context, each time.Duration) (perSecond float64
 				if _, err := a.device.Evaluate(ctx, []byte("owner"), a.record, a.element); err != nil {
 					return err
 				}
-				for n := range byte(2) {
-					if _, err := a.device.Sign(ctx, sha256.Sum256([]byte{n})); err != nil {
+				n := float64(done.Add(1))
+				for range int(n*signatures) - int((n-1)*signatures) {
+					if _, err := a.device.Sign(ctx, sha256.Sum256(nil)); err != nil {
 						return err
 					}
 				}
-				done.Add(1)
 			}
 			return nil
 		})
