@@ -181,7 +181,7 @@ func TestListDetails(t *testing.T) {
 		"list-type=2&prefix=":             {"<Prefix></Prefix>", "<KeyCount>4</KeyCount>"},
 		"list-type=2&continuation-token=": {"<ContinuationToken></ContinuationToken>", "<KeyCount>4</KeyCount>"},
 		"list-type=2&delimiter=/":         {"<KeyCount>3</KeyCount>", "<CommonPrefixes><Prefix>z/</Prefix></CommonPrefixes>", "<Delimiter>/</Delimiter>"},
-		"encoding-type=url":               {"<EncodingType>url</EncodingType>", "<Key>x%01y</Key>", "<Key>%C3%A4+b</Key>", "<Key>z/1</Key>"},
+		"encoding-type=url":               {"<EncodingType>url</EncodingType>", "<Key>x%01y</Key>", "<Key>%C3%A4%20b</Key>", "<Key>z/1</Key>"},
 		"list-type=2&max-keys=1&prefix=z": {"<IsTruncated>true</IsTruncated>", "<NextContinuationToken>", "<Prefix>z</Prefix>", "<MaxKeys>1</MaxKeys>"},
 		"list-type=2&fetch-owner=true":    {"<Owner><ID>" + testAccess + "</ID>"},
 		"versions=":                       {"<KeyMarker></KeyMarker>", "<VersionId>null</VersionId>"},

@@ -61,11 +61,15 @@ func encoder(encodingType string) (func(string) text, error) {
 	case "":
 		return newText, nil
 	case "url":
-		return func(s string) text { return text{strings.ReplaceAll(url.QueryEscape(s), "%2F", "/")} }, nil
+		return func(s string) text { return text{spaced.Replace(url.QueryEscape(s))} }, nil
 	default:
 		return nil, errInvalidArgument.saying("Invalid Encoding Method specified in Request")
 	}
 }
+
+// spaced leaves slashes as they are, and writes a space so that every decoder reads
+// it, also one that does not know of "+".
+var spaced = strings.NewReplacer("%2F", "/", "+", "%20")
 
 // timestamp is a time as S3 writes it in XML.
 type timestamp time.Time
