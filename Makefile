@@ -28,7 +28,7 @@ demo: need-demo build ## the story: back up, lose the laptop, recover by passwor
 .PHONY: test
 test: need-test tools check-fast ## everything CI runs
 	$(MAKE) --no-print-directory model
-	go test -race -timeout 20m $$(go list ./... | grep -v -e /internal/e2e -e /internal/chaos)
+	GORACE=atexit_sleep_ms=10 go test -race -timeout 20m $$(go list ./... | grep -v -e /internal/e2e -e /internal/chaos)
 	go test -count=1 -timeout 20m ./internal/e2e/... ./internal/chaos/...
 
 .PHONY: check

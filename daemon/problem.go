@@ -137,16 +137,22 @@ func long(d time.Duration) string {
 
 // watchProblems tells Notify of problems that begin, last and end.
 func (d *Daemon) watchProblems(ctx context.Context) error {
-	tick := time.NewTicker(problemCheck)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(d.nextLook()):
 			d.lookForProblems()
 		}
 	}
+}
+
+// nextLook is how long to wait before it is looked for problems: no longer than
+// one must last before it is told.
+func (d *Daemon) nextLook() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return min(max(d.c.Notices.After, time.Second), problemCheck)
 }
 
 // lookForProblems compares what is wrong with what was known.

@@ -23,10 +23,15 @@ func TestMain(m *testing.M) {
 		"coffer": func() {
 			s := theSystem()
 			s.vault = func(c vault.ClientConfig) (vaultClient, error) { return openFileVault(c) }
+			s.newer, s.manifest = newerFile, func(vault.ClientConfig) (*vault.Manifest, error) { return new(fileVault).Manifest(), nil }
 			os.Exit(checkedRun(os.Args[1:], s))
 		},
 	})
 }
+
+// quickExit keeps a program under the race detector from sleeping a second before
+// it ends: there are hundreds of them.
+const quickExit = "atexit_sleep_ms=10"
 
 func TestScripts(t *testing.T) {
 	schemas, err := filepath.Abs("../../docs/json")
@@ -38,6 +43,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("COFFER_TEST_SCHEMAS", schemas)
+			e.Setenv("GORACE", quickExit)
 			e.Setenv("RESTIC", filepath.Join(schemas, "../../.cache/bin/restic")) // make tools
 			for name, value := range map[string]string{
 				"HOME": "$WORK/home", "COFFER_CONFIG": "$WORK/home/coffer.toml", "XDG_RUNTIME_DIR": "$WORK/run", "TZ": "UTC",

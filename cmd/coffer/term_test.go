@@ -41,7 +41,7 @@ func startSession(t *testing.T, home string, args ...string) *session {
 	t.Helper()
 	cmd := exec.Command("coffer", args...)
 	cmd.Dir = home
-	cmd.Env = append(os.Environ(), "HOME="+home, "COFFER_CONFIG="+filepath.Join(home, "coffer.toml"), "XDG_RUNTIME_DIR="+home,
+	cmd.Env = append(os.Environ(), "GORACE="+quickExit, "HOME="+home, "COFFER_CONFIG="+filepath.Join(home, "coffer.toml"), "XDG_RUNTIME_DIR="+home,
 		"COFFER_TEST_VAULT="+filepath.Join(home, "vault.json"), "XDG_STATE_HOME=", "XDG_CACHE_HOME=", "TERM=xterm", "NO_COLOR=")
 	f, err := pty.Start(cmd)
 	if err != nil {

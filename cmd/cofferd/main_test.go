@@ -142,7 +142,8 @@ func (m *machine) command(args ...string) *exec.Cmd {
 		m.t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = []string{"COFFERD_TEST_IS_PROGRAM=1", "PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "COFFER_CONFIG=" + m.path("coffer.toml")}
+	cmd.Env = []string{"COFFERD_TEST_IS_PROGRAM=1", "GORACE=atexit_sleep_ms=10", // under the race detector it is a second
+		"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "COFFER_CONFIG=" + m.path("coffer.toml")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
