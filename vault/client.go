@@ -43,8 +43,11 @@ type Client struct {
 }
 
 // NewClient verifies the manifest; it makes no connection. It fails with
-// [ErrManifest], also when the manifest is older than one seen before.
-func NewClient(c ClientConfig) (*Client, error) {
+// [ErrManifest], also when the manifest is older than one seen before, and with
+// [ErrExpired].
+func NewClient(c ClientConfig) (*Client, error) { return newClient(c, time.Now()) }
+
+func newClient(c ClientConfig, now time.Time) (*Client, error) {
 	if c.Account == "" {
 		return nil, errors.New("vault: a client needs an account")
 	}
@@ -55,7 +58,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := sm.Verify(c.Roots, time.Now())
+	m, err := sm.Verify(c.Roots, now)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,9 @@ var (
 	// ErrManifest means that a manifest is not signed by the pinned roots,
 	// is out of date, or older than one seen before.
 	ErrManifest = errors.New("vault: the fleet's manifest is not acceptable")
+	// ErrExpired is an ErrManifest: the manifest is out of date. [NewerManifest] may
+	// know a newer one.
+	ErrExpired = fmt.Errorf("%w: out of date", ErrManifest)
 	// ErrInconsistent means that the nodes tell different stories, fewer than
 	// the threshold the same one. No attempt is spent.
 	ErrInconsistent = errors.New("vault: nodes contradict each other")

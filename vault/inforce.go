@@ -75,7 +75,7 @@ func readInForce(dir string, file []byte, roots Roots) (*inForce, error) {
 		return nil, err
 	}
 	if time.Now().Unix() > now.manifest.NotAfter {
-		return nil, fmt.Errorf("%w: number %d is out of date", ErrManifest, now.manifest.Sequence)
+		return nil, fmt.Errorf("%w: number %d", ErrExpired, now.manifest.Sequence)
 	}
 	return now, nil
 }

@@ -239,7 +239,7 @@ func TestManifestChanges(t *testing.T) {
 	defer f.close()
 	old := f.client("anna")
 	key := f.register(old, "right")
-	if b, err := old.NewerManifest(context.Background()); b != nil || err != nil {
+	if b, err := NewerManifest(context.Background(), old.c); b != nil || err != nil {
 		t.Errorf("a newer manifest is there already: %v", err)
 	}
 	f.manifest = f.manifest.Next(time.Now())
@@ -260,7 +260,7 @@ func TestManifestChanges(t *testing.T) {
 	if _, err := old.Recover(context.Background(), "right"); !errors.Is(err, ErrManifest) {
 		t.Errorf("with the old manifest: %v, want ErrManifest", err)
 	}
-	b, err := old.NewerManifest(context.Background())
+	b, err := NewerManifest(context.Background(), old.c)
 	if err != nil || !bytes.Equal(b, f.file) {
 		t.Fatalf("the newer manifest: %v", err)
 	}
@@ -273,7 +273,48 @@ func TestManifestChanges(t *testing.T) {
 	for _, n := range f.nodes {
 		n.server.force.Store(&inForce{file: sm.Bytes()})
 	}
-	if b, err := old.NewerManifest(context.Background()); b != nil || err != nil {
+	if b, err := NewerManifest(context.Background(), old.c); b != nil || err != nil {
 		t.Errorf("a manifest of strangers is taken: %v", err)
 	}
+}
+
+// A machine that was off until its fleet file was out of date gets the newer one.
+func TestManifestExpires(t *testing.T) {
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
+		sign := func(m *Manifest) []byte {
+			sm, err := Unsigned(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sm.Sign(f.root)
+			return sm.Bytes()
+		}
+		m, config := *f.manifest, c.c
+		m.NotAfter = time.Now().Unix() - 1
+		config.Manifest, config.StateDir = sign(&m), t.TempDir()
+		if _, err := NewClient(config); !errors.Is(err, ErrExpired) || !errors.Is(err, ErrManifest) {
+			t.Errorf("a client of a manifest that is out of date: %v, want ErrExpired", err)
+		}
+		if b, err := NewerManifest(context.Background(), config); b != nil || err != nil {
+			t.Errorf("nobody has renewed it: %v", err)
+		}
+		newer := sign(f.manifest.Next(time.Now()))
+		for _, n := range f.nodes {
+			if ok, err := n.server.Follow(newer); !ok || err != nil {
+				t.Fatalf("node %s follows: %v, %v", n.id, ok, err)
+			}
+		}
+		var err error
+		if config.Manifest, err = NewerManifest(context.Background(), config); !bytes.Equal(config.Manifest, newer) {
+			t.Fatalf("the newer manifest: %v", err)
+		}
+		again, err := NewClient(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		if _, err := again.Recover(context.Background(), "right"); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -65,10 +65,20 @@ func follows(before []*Manifest, m *Manifest) error {
 	return nil
 }
 
-// NewerManifest asks the nodes for their fleet file, and returns the one with the
-// highest number above the client's that the pinned roots have signed; nil if there
-// is none. The caller stores it and makes a new client.
-func (c *Client) NewerManifest(ctx context.Context) ([]byte, error) {
+// NewerManifest asks the nodes of the manifest for their fleet file, and returns the one
+// with the highest number above it that the pinned roots have signed; nil if there
+// is none. The caller stores it and makes a client with it. The manifest may be out of
+// date: that of a machine that was off for a year, or of a backup that is as old.
+func NewerManifest(ctx context.Context, c ClientConfig) ([]byte, error) {
+	client, err := newClient(c, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	return client.newerManifest(ctx)
+}
+
+func (c *Client) newerManifest(ctx context.Context) ([]byte, error) {
 	type shown struct {
 		node string
 		file []byte

@@ -113,7 +113,7 @@ func (s *SignedManifest) Unverified() (*Manifest, error) {
 
 // Verify returns the manifest if a quorum of the roots has signed it and it is
 // valid at now; the zero time asks for no validity (an old manifest in a log).
-// It fails with [ErrManifest].
+// It fails with [ErrManifest], of which [ErrExpired] is one.
 func (s *SignedManifest) Verify(roots Roots, now time.Time) (*Manifest, error) {
 	want, err := roots.quorum()
 	if err != nil {
@@ -135,7 +135,7 @@ func (s *SignedManifest) Verify(roots Roots, now time.Time) (*Manifest, error) {
 		return nil, fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	if !now.IsZero() && now.Unix() > m.NotAfter {
-		return nil, fmt.Errorf("%w: it was valid until %s", ErrManifest, time.Unix(m.NotAfter, 0).UTC().Format(time.RFC3339))
+		return nil, fmt.Errorf("%w: it was valid until %s", ErrExpired, time.Unix(m.NotAfter, 0).UTC().Format(time.RFC3339))
 	}
 	return m, nil
 }

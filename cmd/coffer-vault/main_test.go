@@ -229,13 +229,18 @@ func (f *testFleet) client(account string) *vault.Client {
 	return f.clientOf(f.manifest, account)
 }
 
-func (f *testFleet) clientOf(manifest []byte, account string) *vault.Client {
+func (f *testFleet) config(manifest []byte, account string) vault.ClientConfig {
 	f.t.Helper()
 	roots, err := vault.ParseRoots([]string{f.root}, 0)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	c, err := vault.NewClient(vault.ClientConfig{Manifest: manifest, Roots: roots, Account: account, StateDir: f.t.TempDir()})
+	return vault.ClientConfig{Manifest: manifest, Roots: roots, Account: account, StateDir: f.t.TempDir()}
+}
+
+func (f *testFleet) clientOf(manifest []byte, account string) *vault.Client {
+	f.t.Helper()
+	c, err := vault.NewClient(f.config(manifest, account))
 	if err != nil {
 		f.t.Fatal(err)
 	}

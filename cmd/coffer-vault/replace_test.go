@@ -115,7 +115,7 @@ func TestReplaceNode(t *testing.T) {
 	f.change("remove", "n1")
 	f.verified()
 
-	newer, err := c.NewerManifest(t.Context())
+	newer, err := vault.NewerManifest(t.Context(), f.config(f.manifest, "anna"))
 	f.follow()
 	if err != nil || !bytes.Equal(newer, f.manifest) {
 		t.Fatalf("the client learns of %d bytes of manifest, %v", len(newer), err)

@@ -76,6 +76,7 @@ var statuses = []struct {
 	{vault.ErrUnavailable, exitNoVault, "no attempt was counted; try again when the vault's nodes are up"},
 	{vault.ErrNotRegistered, exitFailed, "check --account and --vault-fleet, or use the 64 digits: --digits-file"},
 	{vault.ErrDenied, exitFailed, "ask the vault's operator for a token: --vault-token-file"},
+	{vault.ErrExpired, exitConfig, "no node shows a newer one: the vault's operator has to renew it; the 64 digits open the backups without the vault"},
 	{vault.ErrManifest, exitConfig, "compare --vault-root with what the vault's operator published"},
 	{vault.ErrInconsistent, exitCorrupt, "no attempt was counted; tell the vault's operator"},
 	{keyring.ErrLocked, exitLocked, `"coffer recover" gets the key back`},

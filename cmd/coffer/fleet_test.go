@@ -9,13 +9,14 @@ import (
 	"coffer/vault"
 )
 
-// NewerManifest shows the file beside the vault's, if there is one.
-func (v *fileVault) NewerManifest(context.Context) ([]byte, error) {
-	b, err := os.ReadFile(v.file + ".newer")
+// newerFile shows the file beside the vault's, if there is one.
+func newerFile(context.Context, vault.ClientConfig) ([]byte, error) {
+	newer := os.Getenv("COFFER_TEST_VAULT") + ".newer"
+	b, err := os.ReadFile(newer)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return b, errors.Join(err, os.Remove(v.file+".newer"))
+	return b, errors.Join(err, os.Remove(newer))
 }
 
 // Disable empties the vault, and says beside it how it was asked to.

@@ -46,7 +46,7 @@ func (a *app) disable(ctx context.Context, u *config.User, v vaultOff) error {
 	if !v.wanted {
 		return nil
 	}
-	c, err := a.openNewest(ctx, u.Vault, u.StateDir)
+	c, err := a.openVault(ctx, u.Vault, u.StateDir)
 	if err != nil {
 		return err
 	}

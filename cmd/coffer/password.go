@@ -91,7 +91,7 @@ func (a *app) passwordChange(cmd *cobra.Command, p *protection, file string, aga
 	if err != nil {
 		return err
 	}
-	c, err := a.openNewest(ctx, v, u.StateDir)
+	c, err := a.openVault(ctx, v, u.StateDir)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,6 @@ func (p *protection) vault(cmd *cobra.Command) (config.VaultClient, error) {
 type vaultClient interface {
 	keyring.Vault
 	Status(ctx context.Context) (vault.Status, error)
-	NewerManifest(ctx context.Context) ([]byte, error)
 	Disable(ctx context.Context, password ...string) error
 	Manifest() *vault.Manifest
 	Close()
@@ -166,7 +165,7 @@ not the storage, not the vault's operator, not the makers of coffer. Nobody who 
 
 // protectByPassword gives the key to the vault.
 func (a *app) protectByPassword(ctx context.Context, v config.VaultClient, u *config.User, p *protection, key seal.Key) (keyring.Method, error) {
-	c, err := a.openVault(v, u.StateDir)
+	c, err := a.openVault(ctx, v, u.StateDir)
 	if err != nil {
 		return keyring.Method{}, err
 	}

@@ -178,7 +178,7 @@ func (a *app) getKey(ctx context.Context, profile keyring.Profile, v config.Vaul
 
 // keyByPassword asks the vault, with the password of the file or from the terminal.
 func (a *app) keyByPassword(ctx context.Context, profile keyring.Profile, v config.VaultClient, stateDir string, p *protection) (seal.Key, error) {
-	c, err := a.openNewest(ctx, v, stateDir)
+	c, err := a.openVault(ctx, v, stateDir)
 	if err != nil {
 		return seal.Key{}, err
 	}

@@ -82,12 +82,14 @@ func (a *app) sheetVault(u *config.User, s *keyring.Sheet) error {
 	if u.Vault.Fleet == "" {
 		return nil
 	}
-	c, err := a.openVault(u.Vault, "")
+	c, err := a.fleetConfig(u.Vault, "")
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	m := c.Manifest()
+	m, err := a.manifest(c)
+	if err != nil {
+		return err
+	}
 	s.Vault, s.Account, s.Roots = m.Name, u.Vault.Account, u.Vault.Roots
 	for _, n := range m.Nodes {
 		s.Nodes = append(s.Nodes, fmt.Sprintf("%s %s, identity %s...", n.ID, n.URL, hex.EncodeToString(n.Identity[:8])))

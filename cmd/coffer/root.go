@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -18,6 +19,8 @@ type system struct {
 	in       *os.File
 	out, err io.Writer
 	vault    func(vault.ClientConfig) (vaultClient, error)
+	newer    func(context.Context, vault.ClientConfig) ([]byte, error) // the vault's manifest
+	manifest func(vault.ClientConfig) (*vault.Manifest, error)
 }
 
 // app is one run of the command.

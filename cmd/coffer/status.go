@@ -115,7 +115,7 @@ func upstreamName(u config.Upstream) string {
 // askVault spends no attempt. A vault that does not answer is part of the status.
 func (a *app) askVault(ctx context.Context, u *config.User) *vaultState {
 	s := &vaultState{Account: u.Vault.Account}
-	c, err := a.openNewest(ctx, u.Vault, u.StateDir)
+	c, err := a.openVault(ctx, u.Vault, u.StateDir)
 	if err != nil {
 		s.Error = err.Error()
 		return s

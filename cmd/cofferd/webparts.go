@@ -24,7 +24,7 @@ const (
 
 // askVault asks the nodes of the vault about the account; it spends no attempt.
 func askVault(ctx context.Context, c *config.User) (web.Vault, error) {
-	client, err := openVault(c)
+	client, err := openVault(ctx, c)
 	if err != nil {
 		return web.Vault{}, err
 	}
@@ -50,7 +50,9 @@ func askVault(ctx context.Context, c *config.User) (web.Vault, error) {
 	return v, nil
 }
 
-func openVault(c *config.User) (*vault.Client, error) {
+// openVault makes a client by the newest manifest that the nodes show. The command keeps
+// it, when it asks the vault the next time.
+func openVault(ctx context.Context, c *config.User) (*vault.Client, error) {
 	f, err := os.Open(c.Vault.Fleet)
 	if err != nil {
 		return nil, fmt.Errorf("reading the vault's fleet file: %w", err)
@@ -70,7 +72,11 @@ func openVault(c *config.User) (*vault.Client, error) {
 			return nil, fmt.Errorf("reading the vault's account token: %w", err)
 		}
 	}
-	return vault.NewClient(vault.ClientConfig{Manifest: manifest, Roots: roots, Account: c.Vault.Account, Token: token})
+	cc := vault.ClientConfig{Manifest: manifest, Roots: roots, Account: c.Vault.Account, Token: token}
+	if newer, err := vault.NewerManifest(ctx, cc); err == nil && newer != nil {
+		cc.Manifest = newer
+	}
+	return vault.NewClient(cc)
 }
 
 // askDoctor has "coffer doctor" look: the command that is beside this program.
