@@ -317,6 +317,38 @@ func TestStreamOfAHostileNode(t *testing.T) {
 	}
 }
 
+// A node that has gone without a word costs one request its time, not each one after it; one
+// that is only slow, or whose answer is not waited for, keeps its stream.
+func TestStreamToASilentNode(t *testing.T) {
+	for name, tt := range map[string]struct {
+		patience, answers time.Duration // of the client; between answers to others
+		ended             bool
+	}{
+		"silent":     {dialTime, time.Hour, true},
+		"slow":       {dialTime, dialTime / 2, false},
+		"not needed": {dialTime / 2, time.Hour, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				a, b := net.Pipe()
+				st := newStream(Node{}, a)
+				ctx, cancel := context.WithTimeout(context.Background(), tt.patience)
+				defer cancel()
+				go io.Copy(io.Discard, b)
+				other := time.AfterFunc(tt.answers, func() { b.Write(frame{99, 200, 0}.append(nil)) })
+				if _, err := st.do(ctx, []byte("request")); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				if st.ended() != tt.ended {
+					t.Errorf("the stream has ended: %v", st.ended())
+				}
+				other.Stop()
+				st.Close()
+			})
+		})
+	}
+}
+
 // Nodes and clients of the release before speak HTTP only: all four pairs work, streams are
 // used where both know them, and a stream that has ended is made anew without an error.
 func TestStreamsBesideHTTP(t *testing.T) {

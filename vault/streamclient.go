@@ -25,6 +25,7 @@ type Stream struct {
 	mu      sync.Mutex
 	asked   map[uint32]chan<- said // what is on its way
 	last    uint32                 // id
+	heard   uint64                 // answers
 	out     []byte                 // not yet being written
 	spare   []byte                 // to be the next out
 	writing bool
@@ -95,7 +96,8 @@ func (st *Stream) Ask(ctx context.Context, r *Request) (*Answer, Root, error) {
 	return a, root, err
 }
 
-// do sends a request and waits for its answer.
+// do sends a request and waits for its answer. A stream from which nothing came for as long
+// as a dead host may take is given up with it: the node may have gone without a word.
 func (st *Stream) do(ctx context.Context, data []byte) ([]byte, error) {
 	select {
 	case st.slots <- struct{}{}:
@@ -103,8 +105,8 @@ func (st *Stream) do(ctx context.Context, data []byte) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	answer := make(chan said, 1)
-	id, err := st.send(data, answer)
+	answer, began := make(chan said, 1), time.Now()
+	id, heard, err := st.send(data, answer)
 	if err != nil {
 		return nil, err
 	}
@@ -116,21 +118,25 @@ func (st *Stream) do(ctx context.Context, data []byte) ([]byte, error) {
 		return a.body, a.err
 	case <-ctx.Done():
 		st.mu.Lock()
-		defer st.mu.Unlock()
 		delete(st.asked, id)
+		silent := st.heard == heard && time.Since(began) >= dialTime
+		st.mu.Unlock()
+		if silent {
+			st.end(errors.New("the node is silent"))
+		}
 		return nil, ctx.Err()
 	}
 }
 
 // send has a request written, now or by whoever is writing.
-func (st *Stream) send(data []byte, answer chan<- said) (id uint32, err error) {
+func (st *Stream) send(data []byte, answer chan<- said) (id uint32, heard uint64, err error) {
 	st.mu.Lock()
 	if st.err != nil {
 		defer st.mu.Unlock()
-		return 0, st.err
+		return 0, 0, st.err
 	}
 	st.last++
-	id = st.last
+	id, heard = st.last, st.heard
 	st.asked[id] = answer
 	st.out = append(frame{id: id, length: uint16(len(data))}.append(st.out), data...)
 	first := !st.writing
@@ -139,7 +145,7 @@ func (st *Stream) send(data []byte, answer chan<- said) (id uint32, err error) {
 	if first {
 		st.flush()
 	}
-	return id, nil
+	return id, heard, nil
 }
 
 // flush writes what waits, and leaves to another what comes to wait meanwhile: whoever
@@ -174,6 +180,7 @@ func (st *Stream) read() {
 		st.mu.Lock()
 		to := st.asked[f.id]
 		delete(st.asked, f.id)
+		st.heard++
 		st.mu.Unlock()
 		if to != nil { // else nobody waits any more
 			to <- said{status: f.status, body: body}
