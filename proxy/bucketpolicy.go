@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func parseBucketPolicy(raw []byte, bucket string, known func(id string) bool) (b
 		return nil, malformedPolicy("Policies must be valid JSON and the first byte must be '{'")
 	}
 	var top map[string]json.RawMessage // not a struct, which takes names in any case
-	if json.Unmarshal(raw, &top) != nil {
+	if json.Unmarshal(raw, &top) != nil || saysTwice(json.NewDecoder(bytes.NewReader(raw))) {
 		return nil, malformedPolicy("This policy contains invalid Json")
 	}
 	if err := onlyFields(top, "Version", "Id", "Statement"); err != nil {
@@ -107,6 +108,31 @@ func parseBucketPolicy(raw []byte, bucket string, known func(id string) bool) (b
 		}
 	}
 	return p, nil
+}
+
+// saysTwice reports whether an object in the next value has the same field twice:
+// readers would differ in which of them holds. The value is known to be JSON.
+func saysTwice(d *json.Decoder) bool {
+	token, err := d.Token()
+	open, ok := token.(json.Delim)
+	if err != nil || !ok {
+		return false
+	}
+	seen := make(map[any]bool)
+	for d.More() {
+		if open == '{' {
+			name, err := d.Token()
+			if err != nil || seen[name] {
+				return true
+			}
+			seen[name] = true
+		}
+		if saysTwice(d) {
+			return true
+		}
+	}
+	_, err = d.Token() // its end
+	return err != nil
 }
 
 // onlyFields refuses what would otherwise be passed over in silence.

@@ -150,9 +150,12 @@ func (p *Proxy) deleteWebsite(w http.ResponseWriter, rq *request) error {
 
 // isWebsite reports whether rq is for the site of a bucket, and of which.
 func (p *Proxy) isWebsite(rq *request) (bucket string, ok bool) {
+	if !p.public {
+		return "", false
+	}
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(p.pathStyle(rq.Request).Path, "/"), "/")
 	bucket, ok = strings.CutSuffix(bucket, "."+strings.TrimSuffix(websiteHost, "."))
-	return bucket, ok && p.public && "/"+key == cmp.Or(rq.URL.Path, "/") // it was in the host's name
+	return bucket, ok && "/"+key == cmp.Or(rq.URL.Path, "/") // it was in the host's name
 }
 
 // serveWebsite answers a browser, which signs nothing, from the site of a bucket.
