@@ -315,7 +315,7 @@ func TestWebsite(t *testing.T) {
 		{"GET", "/private/x", "lost", "", 403},
 		{"GET", "/moved", "", "/docs/", 301},
 		{"GET", "/old/" + url.PathEscape("a b"), "", "http://bucket.s3-website.localhost/new/a%20b", 302},
-		{"GET", "/gone/x", "", "https://example.org/sorry", 301},
+		{"GET", "/gone/x?a=b", "", "https://example.org/sorry?a=b", 301},
 		{"PUT", "/docs/x", "", "", 405},
 	} {
 		status, body, location := get(tt.method, tt.path)

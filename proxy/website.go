@@ -261,7 +261,7 @@ func (r *websiteRedirect) send(w http.ResponseWriter, rq *request, key, matched 
 	if rq.TLS != nil {
 		scheme = "https"
 	}
-	to := url.URL{Scheme: cmp.Or(r.Protocol, scheme), Host: cmp.Or(r.Host, rq.Host), Path: "/" + key}
+	to := url.URL{Scheme: cmp.Or(r.Protocol, scheme), Host: cmp.Or(r.Host, rq.Host), Path: "/" + key, RawQuery: rq.URL.RawQuery}
 	status, _ := strconv.Atoi(cmp.Or(r.Code, "301")) // it was checked when it came
 	w.Header().Set("Location", to.String())
 	w.WriteHeader(status)
