@@ -68,11 +68,13 @@ func transport(n vault.Node, conns int) *http.Transport {
 	}
 }
 
+// client makes a client that shares the connections in via; nil: one with its own, as a user's.
 func (f *fleet) client(name string, via map[string]*http.Transport) (*vault.Client, error) {
-	return vault.NewClient(vault.ClientConfig{
-		Manifest: f.file, Roots: f.roots, Account: name,
-		Transport: func(n vault.Node) http.RoundTripper { return via[n.ID] },
-	})
+	c := vault.ClientConfig{Manifest: f.file, Roots: f.roots, Account: name}
+	if via != nil {
+		c.Transport = func(n vault.Node) http.RoundTripper { return via[n.ID] }
+	}
+	return vault.NewClient(c)
 }
 
 func (f *fleet) transports(conns int) map[string]*http.Transport {
@@ -131,11 +133,10 @@ func (g *guesses) take(n int) []vault.AttemptBody {
 	return g.pool[g.used-n : g.used]
 }
 
-// load is clients that have the leader count guesses, over connections that as many
-// share as share one to etcd. The signatures of all answers are verified when the clock
+// load is clients that have the leader count guesses, so many over each connection. The signatures of all answers are verified when the clock
 // has stopped: it is the fleet that is measured, and clients bring processors of their own.
-func (g *guesses) load(ctx context.Context, clients, share int) (*load, error) {
-	w, err := g.leader(ctx, clients)
+func (g *guesses) load(ctx context.Context, clients, perConn, share int) (*load, error) {
+	w, err := g.leader(ctx, clients, perConn)
 	if err != nil {
 		return nil, err
 	}
@@ -155,12 +156,12 @@ func (g *guesses) load(ctx context.Context, clients, share int) (*load, error) {
 }
 
 // leader is connections to the leader, for as many clients, all open.
-func (g *guesses) leader(ctx context.Context, clients int) (*wire, error) {
+func (g *guesses) leader(ctx context.Context, clients, perConn int) (*wire, error) {
 	place, err := g.f.leader(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{node: g.f.manifest.Nodes[place], manifest: g.f.manifest.Hash(), signed: make(map[vault.Root]bool)}
+	w := &wire{node: g.f.manifest.Nodes[place], perConn: perConn, manifest: g.f.manifest.Hash(), signed: make(map[vault.Root]bool)}
 	for range (clients + perConn - 1) / perConn {
 		st, err := vault.DialStream(ctx, w.node)
 		if err != nil {
@@ -176,6 +177,7 @@ type wire struct {
 	node     vault.Node
 	manifest [32]byte
 	streams  []*vault.Stream
+	perConn  int // clients
 
 	mu     sync.Mutex
 	signed map[vault.Root]bool // over all answers, not verified yet
@@ -196,22 +198,23 @@ func (w *wire) close() error {
 
 func (w *wire) ask(ctx context.Context, client int, kind vault.Kind, body any) (*vault.Answer, error) {
 	r := &vault.Request{Version: 1, Kind: kind, Manifest: w.manifest, Body: encode(body)}
-	a, root, err := w.streams[client/perConn].Ask(ctx, r)
+	a, root, err := w.streams[client/w.perConn].Ask(ctx, r)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.signed[root] = true
 	return a, err
 }
 
-// recoverTime is the median of n recoveries, one after the other.
+// recoverTime is the median of n recoveries, one after the other, each by a client
+// that has no connection yet.
 func (g *guesses) recoverTime(ctx context.Context, n int) (time.Duration, error) {
-	via := g.f.transports(4)
 	var took []time.Duration
 	for i := range n {
-		c, err := g.f.client(account(i), via)
+		c, err := g.f.client(account(i), nil)
 		if err != nil {
 			return 0, err
 		}
+		defer c.Close()
 		start := time.Now()
 		if _, err := c.Recover(ctx, "right"); err != nil {
 			return 0, fmt.Errorf("recovering: %w", err)

@@ -107,7 +107,7 @@ func (b *benchmark) besideAlone(ctx context.Context, program string, takes time.
 
 // evaluated is clients that each have the leader count a guess and evaluate it.
 func (g *guesses) evaluated(ctx context.Context, clients, share int) (*load, *wire, error) {
-	w, err := g.leader(ctx, clients)
+	w, err := g.leader(ctx, clients, perConn)
 	if err != nil {
 		return nil, nil, err
 	}

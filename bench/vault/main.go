@@ -112,13 +112,13 @@ func (b *benchmark) run(ctx context.Context, tmp string) (ok bool, err error) {
 
 // measureAll lets the three kinds of work take turns.
 func (b *benchmark) measureAll(ctx context.Context, g *guesses, e *etcd) error {
-	share := len(g.pool) / (len(clients)*b.reps + 2) // what one measurement may use up
+	share := len(g.pool) / (len(clients)*b.reps + 4) // what one measurement may use up
 	for _, n := range clients {
 		kinds := []struct {
 			what string
 			load func(ctx context.Context) (*load, error)
 		}{
-			{"guess", func(ctx context.Context) (*load, error) { return g.load(ctx, n, share) }},
+			{"guess", func(ctx context.Context) (*load, error) { return g.load(ctx, n, perConn, share) }},
 			{"put", func(ctx context.Context) (*load, error) { return e.puts(ctx, n) }},
 			{"cas", func(ctx context.Context) (*load, error) { return e.swaps(ctx, n) }},
 		}
@@ -142,6 +142,17 @@ func (b *benchmark) measureAll(ctx context.Context, g *guesses, e *etcd) error {
 					k.what, n, rate, l.quantile(0.5), l.quantile(0.99), servers, own)
 			}
 		}
+	}
+	for _, n := range clients[1:] { // what sharing connections is worth: no ratio
+		l, err := g.load(ctx, n, 1, share)
+		if err != nil {
+			return err
+		}
+		done, took, err := l.run(ctx, b.each)
+		if err != nil {
+			return fmt.Errorf("guesses over a connection each: %w", err)
+		}
+		fmt.Printf("guess %4d clients, a connection each: %.0f /s  p50 %v\n", n, float64(done)/took.Seconds(), l.quantile(0.5))
 	}
 	return nil
 }
