@@ -39,8 +39,22 @@ type Passkeys struct {
 // List returns the passkeys of this machine, the oldest first. When it has none,
 // it asks the store, as on a machine that was set up anew, and keeps copies.
 func (k Passkeys) List(ctx context.Context) ([]Passkey, error) {
+	all, err := k.Here()
+	if errors.Is(err, fs.ErrNotExist) {
+		all, err = k.fetch(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	inOrder(all)
+	return all, nil
+}
+
+// Here returns the copies that this machine has, the oldest first, without asking
+// the store; the error is [fs.ErrNotExist] when it has never asked.
+func (k Passkeys) Here() ([]Passkey, error) {
 	entries, err := os.ReadDir(k.folder())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return nil, fmt.Errorf("reading passkeys: %w", err)
 	}
 	var all []Passkey
@@ -51,13 +65,12 @@ func (k Passkeys) List(ctx context.Context) ([]Passkey, error) {
 		}
 		all = k.add(all, e.Name(), raw)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		if all, err = k.fetch(ctx); err != nil {
-			return nil, err
-		}
-	}
-	slices.SortFunc(all, func(a, b Passkey) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID(), b.ID())) })
+	inOrder(all)
 	return all, nil
+}
+
+func inOrder(all []Passkey) {
+	slices.SortFunc(all, func(a, b Passkey) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID(), b.ID())) })
 }
 
 func (k Passkeys) folder() string { return filepath.Join(k.Dir, passkeyFolder) }

@@ -98,6 +98,7 @@ func (a *app) examine(ctx context.Context) []finding {
 		p.secrets(u)
 		p.room(u)
 		p.methods(ring)
+		p.passkeys(ctx, u, ring)
 	}
 	p.memory()
 	return p.all
@@ -116,6 +117,26 @@ func (p *patient) key(u *config.User) *keyring.Ring {
 		p.ok("key", "here (%s)", ring.From())
 	}
 	return ring
+}
+
+// passkeys says how many open the backup beside that, by the store's own list.
+func (p *patient) passkeys(ctx context.Context, u *config.User, ring *keyring.Ring) {
+	if ring == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, testTimeout)
+	defer cancel()
+	b, err := p.app.openStore(ctx, u)
+	if err != nil {
+		return // said above
+	}
+	all, err := keyring.Passkeys{Dir: u.StateDir, Profile: ring.Profile(), In: keyring.Objects{In: b}}.List(ctx)
+	switch {
+	case err != nil:
+		p.fail("passkeys", err, "")
+	case len(all) > 0:
+		p.ok("passkeys", "%s can unlock the daemon on its page, here or on a new machine", count(len(all), "passkey"))
+	}
 }
 
 // methods warns of a key that has only one way back.

@@ -22,24 +22,29 @@ func (a *app) recoverCommand() *cobra.Command {
 		w where
 		m machine
 		p protection
+
+		passkey bool
 	)
 	cmd := &cobra.Command{
 		Use:   "recover",
 		Short: "Get the backup key back, on a new machine or on one that lost it",
 		Long: "recover gets the key of a store that has backups: from the vault by password, or from the 64 digits.\n" +
-			"On a new machine it writes the configuration, too. A wrong password costs one of a few attempts.",
+			"On a new machine it writes the configuration, too. A wrong password costs one of a few attempts.\n\n" +
+			"With --passkey the key does not come to this command, nor to the disk: the machine is set up locked, and the\n" +
+			"passkey unlocks the daemon on its local page, where the snapshots can be looked at and restored.",
 		Example: "  coffer recover --upstream s3:https://s3.example.org/backups --digits-file digits.txt\n" +
 			"  coffer recover --upstream folder:/mnt/backup --vault-fleet fleet.cbor --vault-root HEX --account anna",
 		Args: atMost(0, "recover takes flags only"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.recover(cmd, &w, &m, &p) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.recover(cmd, &w, &m, &p, passkey) },
 	}
 	w.flags(cmd)
 	m.flags(cmd)
 	p.flags(cmd, "file with the 64 digits; - is standard input, none asks on the terminal")
+	cmd.Flags().BoolVar(&passkey, "passkey", false, passkeyUsage)
 	return cmd
 }
 
-func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) error {
+func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection, passkey bool) error {
 	ctx := cmd.Context()
 	written, u, known, err := a.recoverConfig(cmd, w, m, p)
 	if err != nil {
@@ -56,6 +61,9 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection) e
 	a.say("Found the store %v: %s", profile.Store, describe(profile))
 	if err := sameStore(u.StateDir, profile); err != nil {
 		return err
+	}
+	if passkey {
+		return a.recoverByPasskey(ctx, b, profile, written, u, known)
 	}
 	stateDir := "" // there is no machine yet, and will be none if the password is wrong
 	if known {

@@ -61,7 +61,7 @@ func (a *app) root() *cobra.Command {
 		a.lsCommand(), a.catCommand(), a.restoreCommand(), a.mountCommand(), a.checkCommand(), a.keyCommand(), a.s3Command(), a.webCommand(), a.versionCommand())
 	root.AddCommand(a.sourceCommand(), a.targetCommand(), a.pauseCommand(), a.resumeCommand(), a.configCommand(),
 		a.forgetCommand(), a.pruneCommand(), a.findCommand(), a.diffCommand(), a.statsCommand(), a.tagCommand(), a.importCommand(), a.copyCommand(), a.repairCommand(), a.rekeyCommand(),
-		a.passwordCommand(), a.recoveryCommand(), a.offCommand(), a.manCommand(), a.doctorCommand(), a.bugreportCommand(), a.maintainCommand(), a.notifyCommand())
+		a.passwordCommand(), a.passkeyCommand(), a.recoveryCommand(), a.offCommand(), a.manCommand(), a.doctorCommand(), a.bugreportCommand(), a.maintainCommand(), a.notifyCommand())
 	return root
 }
 

@@ -31,7 +31,7 @@ var answers = map[string]any{
 	"backup": []saved{}, "bugreport": report{}, "check": checked{}, "config check": configChecked{}, "config show": configShown{},
 	"copy": copied{}, "diff": backup.Change{}, "doctor": []finding{}, "find": found{}, "forget": backup.ForgetReport{},
 	"import restic": backup.BringReport{}, "key show": keyShown{}, "ls": listed{}, "mount": mounted{}, "off": switchedOff{}, "password change": passwordChanged{}, "password verify": passwordVerified{},
-	"pause": daemon.Status{}, "prune": backup.PruneReport{}, "recover": setUp{}, "recovery sheet": sheetMade{}, "recovery verify": digitsVerified{},
+	"passkey list": []passkeyShown{}, "pause": daemon.Status{}, "prune": backup.PruneReport{}, "recover": setUp{}, "recovery sheet": sheetMade{}, "recovery verify": digitsVerified{},
 	"rekey": rekeyed{}, "repair": backup.RepairReport{}, "restore": restored{}, "resume": daemon.Status{}, "s3 env": s3Access{}, "s3 key add": s3KeyAdded{},
 	"s3 key list": []s3Key{}, "setup": setUp{}, "snapshots": []*backup.Snapshot{}, "source add": excluded{}, "source excludes": excluded{}, "source list": []sourcePath{}, "stats": statistics{},
 	"status": status{}, "tag": []backup.Tagged{}, "target list": []target{}, "target test": []tested{}, "version": versionShown{}, "web": pageLink{},
@@ -41,7 +41,7 @@ var answers = map[string]any{
 
 // silent are the commands that have nothing to print in JSON.
 var silent = map[string]bool{
-	"cat": true, "man": true, "s3 key remove": true, "source remove": true, "target add": true, "target remove": true,
+	"cat": true, "man": true, "passkey remove": true, "s3 key remove": true, "source remove": true, "target add": true, "target remove": true,
 }
 
 // schemaOf makes the schema of an answer from its type and the comments there.

@@ -79,7 +79,7 @@ func (a *app) setupCommand() *cobra.Command {
 		m machine
 		p protection
 
-		restore bool
+		restore, passkey bool
 	)
 	cmd := &cobra.Command{
 		Use:   "setup",
@@ -93,7 +93,10 @@ func (a *app) setupCommand() *cobra.Command {
 		Args: atMost(0, "setup takes flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if restore {
-				return a.recover(cmd, &w, &m, &p)
+				return a.recover(cmd, &w, &m, &p, passkey)
+			}
+			if passkey {
+				return hint(usagef("--passkey goes with --restore"), "a new store begins with a password or the 64 digits; a passkey is added on the local page")
 			}
 			return a.setup(cmd, &w, &m, &p)
 		},
@@ -102,6 +105,7 @@ func (a *app) setupCommand() *cobra.Command {
 	m.flags(cmd)
 	p.flags(cmd, "file to write the 64 digits to; it must not exist (with --restore: to read them from)")
 	cmd.Flags().BoolVar(&p.again, "again", false, againUsage)
+	cmd.Flags().BoolVar(&passkey, "passkey", false, passkeyUsage)
 	cmd.Flags().BoolVar(&restore, "restore", false, "this machine takes the place of one whose backups are there")
 	return cmd
 }
@@ -212,6 +216,15 @@ func (a *app) establish(ctx context.Context, b upstream.Bucket, p keyring.Profil
 	if err := by.remember(u.StateDir, key.Keys(p.Store)); err != nil {
 		return err
 	}
+	if err := a.settle(ctx, p, written, u); err != nil || a.json {
+		return err
+	}
+	a.say(`Next: "coffer backup", or start the daemon, which watches: "systemctl --user enable --now coffer" or "cofferd"`)
+	return nil
+}
+
+// settle writes the rest of what a machine has, and the configuration last.
+func (a *app) settle(ctx context.Context, p keyring.Profile, written, u *config.User) error {
 	if err := keepS3Keys(&written.Upstreams[0], u.StateDir); err != nil {
 		return err
 	}
@@ -228,7 +241,6 @@ func (a *app) establish(ctx context.Context, b upstream.Bucket, p keyring.Profil
 		return a.printJSON(setUp{a.configFile, u.StateDir, p.Store, p.KeyID, p.Methods})
 	}
 	a.say("This machine is set up for the store %v: %s", p.Store, a.configFile)
-	a.say(`Next: "coffer backup", or start the daemon, which watches: "systemctl --user enable --now coffer" or "cofferd"`)
 	return nil
 }
 

@@ -39,6 +39,7 @@ type status struct {
 	Sources   []sourcePath     `json:"sources"`                      // as configured
 	Daemon    *daemon.Status   `json:"daemon" jsonschema:"nullable"` // null: not running
 	Vault     *vaultState      `json:"vault,omitempty"`
+	Passkeys  []passkeyShown   `json:"passkeys"` // that open the backup too, as this machine knows them
 }
 
 // sourcePath is one source of the configuration.
@@ -81,6 +82,9 @@ func (a *app) status(ctx context.Context) error {
 		s.Upstreams = append(s.Upstreams, upstreamName(up))
 	}
 	if s.Mirrors, err = mirrorLags(u); err != nil {
+		return err
+	}
+	if s.Passkeys, err = passkeysHere(u.StateDir, p); err != nil {
 		return err
 	}
 	for _, src := range u.Sources {
@@ -148,10 +152,16 @@ func (a *app) printStatus(s status) error {
 	for _, m := range s.Mirrors {
 		line("mirror", "%v", m)
 	}
-	if s.Locked {
+	switch {
+	case s.Locked && s.Daemon != nil && !s.Daemon.Locked:
+		line("key", "not on the disk; the daemon has it in its memory")
+	case s.Locked:
 		line("key", "locked: it is not on this machine")
-	} else {
+	default:
 		line("key", "here (%s)", s.KeyFrom)
+	}
+	for _, k := range s.Passkeys {
+		line("passkey", "%s, since %s", k.Name, k.Created.Local().Format(time.DateOnly))
 	}
 	if v := s.Vault; v != nil {
 		line("vault", "%s", v.describe())
