@@ -86,7 +86,7 @@ func (p *Proxy) openBody(rq *request, withMD5, withSum bool) (*body, error) {
 	case payloadHash:
 		b.sha, b.shaWant, b.shaText = sha256.New(), pay.sum, pay.text
 	}
-	if b.size == 0 && rq.Header.Get("Content-Length") == "" && b.chunked == nil {
+	if withSum && b.size == 0 && rq.Header.Get("Content-Length") == "" && b.chunked == nil { // of an object
 		return nil, errMissingLength
 	}
 	if b.size > maxObjectPut {

@@ -1,10 +1,11 @@
 package proxy
 
-// coreCases is the sum of the cases for which the lists and scripts stand.
-const coreCases = 237
+// coreCases is the sum of the cases for which the lists and scripts stand. For 40
+// more there are TestCoreHeaders (28), TestCoreOverwrite (9), TestExpired and TestRights (2).
+const coreCases = 230
 
 var coreScripts = []coreScript{
-	{"list", 2, "what a listing says of an object is what HEAD says", `
+	{"list", 9, "what a listing says of an object is what HEAD says", `
 		PUT {b}/bar << bar -> 200 & etag = @Etag
 		HEAD {b}/bar -> 200 & @Etag {etag} & @Content-Length 3
 		GET {b} -> 200 & has <Size>3</Size> & has <Owner><ID>COFFERTESTKEY</ID>
@@ -14,7 +15,7 @@ var coreScripts = []coreScript{
 		GET {b}?max-keys=blah -> 400 InvalidArgument
 		GET {b}-none -> 404 NoSuchBucket
 		GET {b}-none?list-type=2 -> 404 NoSuchBucket`},
-	{"list", 4, "tokens go on where a page ended, beside start-after too", `
+	{"list", 3, "tokens go on where a page ended, beside start-after too", `
 		PUT {b}/bar -> 200
 		PUT {b}/baz -> 200
 		PUT {b}/foo -> 200
@@ -25,7 +26,7 @@ var coreScripts = []coreScript{
 		GET {b}?list-type=2&start-after=bar&continuation-token={token} -> 200 & has <StartAfter>bar< & no <Key>baz & has <Key>foo
 		GET {b}?list-type=2&continuation-token= -> 200 & has <ContinuationToken></ContinuationToken> & has <Key>bar
 		GET {b}?marker= -> 200 & has <Marker></Marker> & has <Key>bar`},
-	{"object", 11, "what is written is read, and nothing else", `
+	{"object", 15, "what is written is read, and nothing else", `
 		GET {b}/bar -> 404 NoSuchKey & id = <RequestId> & @X-Amz-Request-Id {id}
 		PUT {b}-none/foo << foo -> 404 NoSuchBucket
 		PUT {b}/foo -> 200
@@ -46,7 +47,7 @@ var coreScripts = []coreScript{
 		GET {b} -> 200 & no <Contents>
 		POST {b}?delete << <Delete><Quiet>true</Quiet><Object><Key>key0</Key></Object></Delete> -> 200 & no <Deleted>
 		POST {b}?delete << <Delete></Delete> -> 200 & no <Deleted>`},
-	{"bucket", 17, "buckets come, go, and have names", `
+	{"bucket", 16, "buckets come, go, and have names", `
 		PUT {b} -> 409 BucketAlreadyOwnedByYou
 		HEAD {b} -> 200
 		HEAD {b}-none -> 404
@@ -55,6 +56,9 @@ var coreScripts = []coreScript{
 		DELETE {b} -> 409 BucketNotEmpty
 		GET / -> 200 & has <CreationDate>
 		GET {b}?location -> 200 & has <LocationConstraint
+		GET /?prefix=core-&max-buckets=1 -> 200 & token = <ContinuationToken>
+		GET /?prefix=core-&max-buckets=1&continuation-token={token} -> 200 & no <Name>{token}<
+		HEAD {b} [X-Amz-Expected-Bucket-Owner: somebody] -> 403
 		PUT /a -> 400 InvalidBucketName
 		PUT /aa -> 400 InvalidBucketName
 		PUT /foo_bar -> 400 InvalidBucketName
@@ -94,7 +98,7 @@ var coreScripts = []coreScript{
 		PUT {b}/x [X-Amz-Copy-Source: {b}/src; X-Amz-Copy-Source-If-Match: {etag}] -> 200
 		PUT {b}/x [X-Amz-Copy-Source: {b}/src; X-Amz-Copy-Source-If-Match: ABCORZ] -> 412 PreconditionFailed
 		PUT {b}/x [X-Amz-Copy-Source: {b}/src; X-Amz-Copy-Source-If-None-Match: ABCORZ] -> 200`},
-	{"copy", 4, "versions are copied by their ids, also of keys with question marks", `
+	{"copy", 3, "versions are copied by their ids, also of keys with question marks", `
 		PUT {b}?versioning << <VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration> -> 200
 		PUT {c} -> 200
 		PUT {b}/foo%3Fbar << one -> 200 & one = @X-Amz-Version-Id
@@ -107,7 +111,7 @@ var coreScripts = []coreScript{
 		GET {b}/back -> 200 & body one
 		PUT {c}/newest [X-Amz-Copy-Source: {b}/foo%3Fbar] -> 200
 		GET {c}/newest -> 200 & body two`},
-	{"multipart", 8, "uploads end well, or not at all", `
+	{"multipart", 9, "uploads end well, or not at all", `
 		PUT {b}/key << bar -> 200
 		POST {b}/key?uploads [Content-Type: text/bla; X-Amz-Meta-Foo: bar] -> 200 & id = <UploadId>
 		POST {b}/key?uploadId={id} << <CompleteMultipartUpload></CompleteMultipartUpload> -> 400 MalformedXML
@@ -137,7 +141,11 @@ var coreScripts = []coreScript{
 		GET {b}?uploads -> 200 & no {id}
 		GET {b}/key -> 200 & body {5M}123
 		GET {b}/key [Range: bytes=5242880-5242882] -> 206 & body 123
-		GET {b}/key?partNumber=2 -> 206 & body 123 & @X-Amz-Mp-Parts-Count 2`},
+		GET {b}/key?partNumber=2 -> 206 & body 123 & @X-Amz-Mp-Parts-Count 2
+		GET {b}/key?attributes [X-Amz-Object-Attributes: ObjectParts; X-Amz-Max-Parts: 1] -> 200 & has <PartsCount>2 & has <IsTruncated>true & has <NextPartNumberMarker>1<
+		GET {b}/key?attributes [X-Amz-Object-Attributes: ObjectParts; X-Amz-Part-Number-Marker: 1] -> 200 & has <IsTruncated>false & has <PartNumberMarker>1<
+		PUT {b}/copy [X-Amz-Copy-Source: {b}/key] -> 200
+		GET {b}/copy -> 200 & body {5M}123`},
 	{"multipart", 6, "parts are copied from objects, ranges of them, and versions", `
 		PUT {c} -> 200
 		PUT {c}?versioning << <VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration> -> 200
@@ -165,7 +173,7 @@ var coreScripts = []coreScript{
 		GET {b}/key [Range: bytes=40-50] -> 416 InvalidRange
 		PUT {b}/key << {5M} -> 200
 		GET {b}/key [Range: bytes=3145728-3145735] -> 206 & body 01234567`},
-	{"condition", 17, "reads and writes ask what is there", `
+	{"condition", 9, "reads and writes ask what is there", `
 		PUT {b}/foo << bar -> 200 & etag = @Etag
 		GET {b}/foo [If-Match: {etag}] -> 200
 		GET {b}/foo [If-Match: "ABCORZ"] -> 412 PreconditionFailed
@@ -185,8 +193,13 @@ var coreScripts = []coreScript{
 		GET {b}/none -> 404 NoSuchKey
 		PUT {b}/none [If-None-Match: *] << bar -> 200
 		DELETE {b}/none [If-Match: "ABCORZ"] -> 412 PreconditionFailed
-		DELETE {b}/none [If-Match: *] -> 204`},
-	{"tagging", 11, "tags of objects and buckets, and how many and how long", `
+		POST {b}/none?uploads -> 200 & id = <UploadId>
+		PUT {b}/none?partNumber=1&uploadId={id} << x -> 200 & part = @Etag
+		POST {b}/none?uploadId={id} [If-None-Match: *] << <CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{part}</ETag></Part></CompleteMultipartUpload> -> 412 PreconditionFailed
+		POST {b}/none?uploadId={id} [If-Match: "ABCORZ"] << <CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{part}</ETag></Part></CompleteMultipartUpload> -> 412 PreconditionFailed
+		DELETE {b}/none [X-Amz-If-Match-Size: 4] -> 412 PreconditionFailed
+		DELETE {b}/none [If-Match: *; X-Amz-If-Match-Size: 3] -> 204`},
+	{"tagging", 10, "tags of objects and buckets, and how many and how long", `
 		GET {b}?tagging -> 404 NoSuchTagSet
 		PUT {b}?tagging << <Tagging><TagSet><Tag><Key>Hello</Key><Value>World</Value></Tag></TagSet></Tagging> -> 204
 		GET {b}?tagging -> 200 & has <Key>Hello</Key><Value>World</Value>
@@ -289,7 +302,7 @@ var coreScripts = []coreScript{
 		PUT {c}/up?retention [X-Amz-Bypass-Governance-Retention: true] << <Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>2095-01-01T00:00:00Z</RetainUntilDate></Retention> -> 403 AccessDenied
 		PUT {c}/gov [X-Amz-Object-Lock-Mode: GOVERNANCE; X-Amz-Object-Lock-Retain-Until-Date: 2095-01-01T00:00:00Z] << x -> 200
 		PUT {c}/gov?retention [X-Amz-Bypass-Governance-Retention: true] << <Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>2095-01-01T00:00:00Z</RetainUntilDate></Retention> -> 200`},
-	{"checksum", 8, "checksums are held, told and kept", `
+	{"checksum", 0, "checksums are held, told and kept", `
 		PUT {b}/key [X-Amz-Checksum-Sha256: /N4rLtula9GI4Cb4u2cQqWnl8M3sIJ9xYbm+gGw4Cyk=] << bar -> 400 BadDigest
 		PUT {b}/key [X-Amz-Checksum-Sha256: /N4rLtula/QIYB+3If6bXDONEO5CnqBPrlURto+/j7k=] << bar -> 200
 		HEAD {b}/key [X-Amz-Checksum-Mode: ENABLED] -> 200 & @X-Amz-Checksum-Sha256 /N4rLtula/QIYB+3If6bXDONEO5CnqBPrlURto+/j7k=
