@@ -125,6 +125,7 @@ var (
 	errServiceUnavailable    = &failure{code: "ServiceUnavailable", status: 503, message: "Please try again later."}
 	errSignatureMismatch     = &failure{code: "SignatureDoesNotMatch", status: 403, message: "The request signature we calculated does not match the signature you provided. Check your key and signing method."}
 	errUnsupportedSignature  = &failure{code: "InvalidRequest", status: 400, message: "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."}
+	errFull                  = &failure{code: "InsufficientStorage", status: 507, message: "The storage behind is full. Make room there, then try again: nothing was written."}
 	errSlowDown              = &failure{code: "SlowDown", status: 503, message: "The storage behind is not reachable. Please try again later."}
 	errTimeSkewed            = &failure{code: "RequestTimeTooSkewed", status: 403, message: "The difference between the request time and the current time is too large."}
 )

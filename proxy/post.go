@@ -60,6 +60,9 @@ func (p *Proxy) postForm(w http.ResponseWriter, rq *request) error {
 	if p.isSnapshots(rq.bucket) {
 		return p.serveSnapshots(w, rq)
 	}
+	if err := p.room(rq); err != nil {
+		return err
+	}
 	if rq.ix, err = p.open(rq.Context()); err != nil {
 		return err
 	}

@@ -149,6 +149,9 @@ func (p *Proxy) serve(w http.ResponseWriter, rq *request) error {
 		return err
 	}
 	defer leave()
+	if err := p.room(rq); err != nil {
+		return err
+	}
 	if rq.ix, err = p.open(rq.Context()); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"coffer/seal"
@@ -46,7 +47,9 @@ func storeFailure(err error) *failure {
 	case errors.Is(err, upstream.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return errSlowDown.because(err)
 	case errors.Is(err, upstream.ErrFull):
-		return errSlowDown.saying("The storage behind is full.").because(err)
+		return errFull.because(err)
+	case errors.Is(err, syscall.ENOSPC):
+		return errStateFull.because(err)
 	case errors.Is(err, upstream.ErrExists):
 		return errPreconditionFailed.because(err)
 	case errors.Is(err, seal.ErrTooLarge):

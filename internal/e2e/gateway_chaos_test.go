@@ -40,17 +40,22 @@ type killedGateway struct {
 func newKilledGateway(t *testing.T, up string, env []string) *killedGateway {
 	t.Helper()
 	m := newMachine(t, env...)
-	m.must("coffer", "setup", "--upstream", up, "--digits-file", m.path("digits"), "--gateway", freeAddress(t))
-	s3 := make(map[string]string)
-	for line := range strings.Lines(m.must("coffer", "s3", "env")) {
-		name, value, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "export ")), "=")
-		s3[name] = strings.Trim(value, "'\"")
-	}
-	g := &killedGateway{machine: m, t: t, address: strings.TrimPrefix(s3["AWS_ENDPOINT_URL"], "http://"),
-		keys: credentials.NewStaticV4(s3["AWS_ACCESS_KEY_ID"], s3["AWS_SECRET_ACCESS_KEY"], "")}
+	address := freeAddress(t)
+	m.must("coffer", "setup", "--upstream", up, "--digits-file", m.path("digits"), "--gateway", address)
+	g := &killedGateway{machine: m, t: t, address: address, keys: s3Keys(m.must("coffer", "s3", "env"))}
 	g.boot()
 	t.Cleanup(func() { g.kill() })
 	return g
+}
+
+// s3Keys are those that "coffer s3 env" prints, after "export" and between spaces.
+func s3Keys(env string) *credentials.Credentials {
+	s3 := make(map[string]string)
+	for _, field := range strings.Fields(env) {
+		name, value, _ := strings.Cut(field, "=")
+		s3[name] = strings.Trim(value, "'\"")
+	}
+	return credentials.NewStaticV4(s3["AWS_ACCESS_KEY_ID"], s3["AWS_SECRET_ACCESS_KEY"], "")
 }
 
 // boot starts the daemon and waits until the gateway answers.
@@ -67,9 +72,16 @@ func (g *killedGateway) boot() {
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}
+	g.answers()
+}
+
+// answers waits until the gateway does.
+func (g *killedGateway) answers() {
+	g.t.Helper()
 	c := g.client()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err = c.ListBuckets(g.t.Context()); err == nil {
+		_, err := c.ListBuckets(g.t.Context())
+		if err == nil {
 			return
 		}
 		if time.Now().After(end) {
