@@ -19,7 +19,8 @@ type Sheet struct {
 	Profile   Profile
 	Upstreams []string // as "--upstream" takes them
 	Vault     string   // name of the fleet; "" for none
-	Nodes     []string // its addresses
+	Nodes     []string // its nodes, with their addresses
+	Node      string   // the address of one
 	Roots     []string // its root keys, in hexadecimal
 	Account   string
 	Made      time.Time
@@ -138,7 +139,11 @@ func (s Sheet) commands() []string {
 	if len(s.Upstreams) > 0 {
 		where = s.Upstreams[0]
 	}
-	return []string{"coffer recover --upstream " + where, "coffer restore --to DIR"}
+	all := []string{"coffer recover --upstream " + where}
+	if s.Node != "" { // by the password: a node shows the rest
+		all = append(all, fmt.Sprintf("  with the password: add --vault-fleet %s --account %s", s.Node, s.Account), "  and --vault-root with each root key")
+	}
+	return append(all, "coffer restore --to DIR")
 }
 
 func text(f *fpdf.Fpdf, points float64, s string) {

@@ -18,7 +18,7 @@ import (
 func testSheet(t testing.TB, key seal.Key) Sheet {
 	t.Helper()
 	return Sheet{
-		Profile: testProfile(t, key), Upstreams: []string{"s3:https://s3.example.org/backups"}, Vault: "home", Nodes: []string{"https://v1.lan:7443"},
+		Profile: testProfile(t, key), Upstreams: []string{"s3:https://s3.example.org/backups"}, Vault: "home", Nodes: []string{"v1 https://v1.lan:7443"}, Node: "https://v1.lan:7443",
 		Roots: []string{strings.Repeat("0a", 32)}, Account: "anna", Made: time.Date(2026, 11, 25, 4, 0, 0, 0, time.UTC),
 	}
 }
@@ -42,7 +42,7 @@ func TestSheet(t *testing.T) {
 	}
 	text := output(t, "pdftotext", "-layout", file, "-")
 	for _, want := range append(Rows(key), "Backups of laptop", "s3:https://s3.example.org/backups", s.Profile.Store.String(), s.Profile.KeyID, "https://v1.lan:7443",
-		s.Roots[0], "account anna", "Password, if you want", "coffer recover --upstream s3:https", "Never give this to anyone") {
+		s.Roots[0], "account anna", "Password, if you want", "coffer recover --upstream s3:https", "add --vault-fleet https://v1.lan:7443 --account anna", "Never give this to anyone") {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in:\n%s", want, text)
 		}

@@ -68,6 +68,13 @@ func TestOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
+	if b, err := FetchManifest(ctx, f.manifest.Nodes[1].URL+"/", c.c.Roots); err != nil || !bytes.Equal(b, c.c.Manifest) {
+		t.Errorf("a node shows a fleet file of %d bytes, %v", len(b), err)
+	}
+	strangers, _ := testRoots(1, 0)
+	if _, err := FetchManifest(ctx, f.manifest.Nodes[1].URL, strangers); !errors.Is(err, ErrManifest) {
+		t.Errorf("a fleet file that the pinned root has not signed: %v, want ErrManifest", err)
+	}
 	old := &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}
 	if conn, err := tls.Dial("tcp", listeners[0].Addr().String(), old); err == nil {
 		conn.Close()

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -64,6 +66,30 @@ func follows(before []*Manifest, m *Manifest) error {
 	}
 	return nil
 }
+
+// FetchManifest asks the node at an https address for its fleet file, of which the pinned
+// roots must have signed the manifest. That is all there is to trust: which certificate
+// a node shows says the manifest, so here any will do. It fails with [ErrManifest] and
+// [ErrUnavailable].
+func FetchManifest(ctx context.Context, node string, roots Roots) ([]byte, error) {
+	t := pinnedTransport(Node{}).(*http.Transport)
+	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}
+	n := newNodeClient(Node{URL: strings.TrimSuffix(node, "/")}, t)
+	defer n.http.CloseIdleConnections()
+	b, err := n.manifest(ctx, fetchTime)
+	if err != nil {
+		return nil, fmt.Errorf("%w: asking for the fleet file: %w", ErrUnavailable, err)
+	}
+	sm, err := ParseManifest(b)
+	if err != nil {
+		return nil, err
+	}
+	_, err = sm.Verify(roots, time.Time{})
+	return b, err
+}
+
+// fetchTime bounds the wait for a node's fleet file.
+const fetchTime = 20 * time.Second
 
 // NewerManifest asks the nodes of the manifest for their fleet file, and returns the one
 // with the highest number above it that the pinned roots have signed; nil if there

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"coffer/internal/config"
@@ -11,15 +12,30 @@ import (
 	"coffer/vault"
 )
 
+// isNode says whether a vault is named by the address of a node, not by a fleet file.
+func isNode(fleet string) bool { return strings.HasPrefix(fleet, "https://") }
+
+// fleetFile reads the fleet file, or has the node at that address show it.
+func (a *app) fleetFile(ctx context.Context, fleet string, roots vault.Roots) ([]byte, error) {
+	if isNode(fleet) {
+		return a.fetch(ctx, fleet, roots)
+	}
+	b, err := readFile(fleet, maxFleetFile)
+	if err != nil {
+		err = fmt.Errorf("reading the vault's fleet file: %w", err)
+	}
+	return b, err
+}
+
 // fleetConfig says how to reach the fleet of the fleet file; stateDir keeps what must
 // outlive a crash, "" nothing.
-func (a *app) fleetConfig(v config.VaultClient, stateDir string) (c vault.ClientConfig, err error) {
+func (a *app) fleetConfig(ctx context.Context, v config.VaultClient, stateDir string) (c vault.ClientConfig, err error) {
 	c.Account = v.Account
-	if c.Manifest, err = readFile(v.Fleet, maxFleetFile); err != nil {
-		return c, fmt.Errorf("reading the vault's fleet file: %w", err)
-	}
 	if c.Roots, err = vault.ParseRoots(v.Roots, 0); err != nil {
 		return c, usageError{err}
+	}
+	if c.Manifest, err = a.fleetFile(ctx, v.Fleet, c.Roots); err != nil {
+		return c, err
 	}
 	if v.TokenFile != "" {
 		if c.Token, err = readSecret(a.in, v.TokenFile); err != nil {
@@ -39,7 +55,7 @@ func (a *app) fleetConfig(v config.VaultClient, stateDir string) (c vault.Client
 // older one they answer nothing. It takes the place of the fleet file. Nodes that do not
 // answer in time are no reason to go on otherwise.
 func (a *app) openVault(ctx context.Context, v config.VaultClient, stateDir string) (vaultClient, error) {
-	c, err := a.fleetConfig(v, stateDir)
+	c, err := a.fleetConfig(ctx, v, stateDir)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +69,9 @@ func (a *app) openVault(ctx context.Context, v config.VaultClient, stateDir stri
 	client, err := a.vault(c)
 	if err != nil {
 		return nil, err
+	}
+	if isNode(v.Fleet) {
+		return client, nil
 	}
 	a.say("The vault %q has a new manifest, number %d; its root keys have signed it.", client.Manifest().Name, client.Manifest().Sequence)
 	if err := durable.WriteFile(v.Fleet, newer, 0o600); err != nil {
@@ -69,4 +88,22 @@ func signedManifest(c vault.ClientConfig) (*vault.Manifest, error) {
 		return nil, err
 	}
 	return file.Verify(c.Roots, time.Time{})
+}
+
+// keepFleet copies the fleet file: the one that was given may lie in a download folder,
+// or with a node.
+func (a *app) keepFleet(ctx context.Context, v *config.VaultClient, stateDir string) error {
+	if v.Fleet == "" {
+		return nil
+	}
+	roots, err := vault.ParseRoots(v.Roots, 0)
+	if err != nil {
+		return usageError{err}
+	}
+	fleet, err := a.fleetFile(ctx, v.Fleet, roots)
+	if err != nil {
+		return err
+	}
+	v.Fleet = filepath.Join(stateDir, "fleet.cbor")
+	return durable.WriteFile(v.Fleet, fleet, 0o600)
 }

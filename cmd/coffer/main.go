@@ -26,7 +26,7 @@ func main() {
 
 // theSystem is the world outside as the command finds it.
 func theSystem() system {
-	return system{in: os.Stdin, out: os.Stdout, err: os.Stderr, vault: func(c vault.ClientConfig) (vaultClient, error) { return vault.NewClient(c) }, newer: vault.NewerManifest, manifest: signedManifest}
+	return system{in: os.Stdin, out: os.Stdout, err: os.Stderr, vault: func(c vault.ClientConfig) (vaultClient, error) { return vault.NewClient(c) }, newer: vault.NewerManifest, fetch: vault.FetchManifest, manifest: signedManifest}
 }
 
 // run executes one command and returns the exit status.

@@ -73,7 +73,7 @@ func (a *app) vaultToUse(cmd *cobra.Command, u *config.User, p *protection) (con
 		return had, usagef("--account and --vault-root are for a store without a vault")
 	}
 	if p.fleet != "" {
-		had.Fleet = absolute(p.fleet)
+		had.Fleet = p.fleetPlace()
 	}
 	if p.tokenFile != "" {
 		had.TokenFile = absolute(p.tokenFile)
@@ -109,7 +109,7 @@ func (a *app) passwordChange(cmd *cobra.Command, p *protection, file string, aga
 	if err := keyring.RememberPassword(u.StateDir, keys, password); err != nil {
 		return err
 	}
-	if err := a.useVault(u, v); err != nil {
+	if err := a.useVault(ctx, u, v); err != nil {
 		return err
 	}
 	m := keyring.Method{Kind: keyring.MethodPassword, Since: time.Now().UTC().Truncate(time.Second), Fleet: c.Manifest().Name}
@@ -132,12 +132,12 @@ func (a *app) passwordChange(cmd *cobra.Command, p *protection, file string, aga
 }
 
 // useVault keeps the fleet file, and notes in the configuration a vault that is new there.
-func (a *app) useVault(u *config.User, v config.VaultClient) error {
+func (a *app) useVault(ctx context.Context, u *config.User, v config.VaultClient) error {
 	if v.Fleet == u.Vault.Fleet {
 		return nil
 	}
 	added := u.Vault.Fleet == ""
-	if err := keepFleet(&v, u.StateDir); err != nil || !added {
+	if err := a.keepFleet(ctx, &v, u.StateDir); err != nil || !added {
 		return err
 	}
 	return config.Add(a.configFile, &config.User{Vault: v})

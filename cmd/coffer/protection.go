@@ -52,10 +52,18 @@ func (p *protection) flags(cmd *cobra.Command, digits string) {
 
 func (p *protection) vaultFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&p.fleet, "vault-fleet", "", "the vault's fleet file, as its operator publishes it")
+	f.StringVar(&p.fleet, "vault-fleet", "", "the vault's fleet file, or the https address of one of its nodes")
 	f.StringArrayVar(&p.roots, "vault-root", nil, "root key of the fleet to trust, 64 hex digits; several flags for several")
 	f.StringVar(&p.account, "account", "", "the name that the vault knows you by")
 	f.StringVar(&p.tokenFile, "vault-token-file", "", "file with the account token, where the vault asks for one")
+}
+
+// fleetPlace is the fleet file's path, or a node's address.
+func (p *protection) fleetPlace() string {
+	if isNode(p.fleet) {
+		return p.fleet
+	}
+	return absolute(p.fleet)
 }
 
 // byPassword says whether a vault is asked for.
@@ -70,9 +78,9 @@ func (p *protection) vault(cmd *cobra.Command) (config.VaultClient, error) {
 		return config.VaultClient{}, nil
 	}
 	if err := required(cmd, "vault-fleet", "vault-root", "account"); err != nil {
-		return config.VaultClient{}, hint(err, "a password needs the vault that keeps the key: its operator publishes the fleet file and the root; the 64 digits need none: --digits-file")
+		return config.VaultClient{}, hint(err, "a password needs the vault that keeps the key: its operator publishes the root and a node's address; the 64 digits need none: --digits-file")
 	}
-	return config.VaultClient{Fleet: absolute(p.fleet), Roots: p.roots, Account: p.account, TokenFile: absolute(p.tokenFile)}, nil
+	return config.VaultClient{Fleet: p.fleetPlace(), Roots: p.roots, Account: p.account, TokenFile: absolute(p.tokenFile)}, nil
 }
 
 // vaultClient is what the command asks of a vault; *vault.Client is one.

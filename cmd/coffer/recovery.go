@@ -25,7 +25,7 @@ func (a *app) recoveryCommand() *cobra.Command {
 		Long: "sheet writes a PDF with the key and all that is needed on the day when nothing else is left. It is made\n" +
 			"on this machine, without the network. Print it, and remove the file.",
 		Args: atMost(0, "recovery sheet takes flags only"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.recoverySheet(out) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.recoverySheet(cmd.Context(), out) },
 	}
 	sheet.Flags().StringVarP(&out, "output", "o", "", "file to write; it must not exist (default ~/coffer-recovery-HOST.pdf)")
 	verify := &cobra.Command{
@@ -38,7 +38,7 @@ func (a *app) recoveryCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) recoverySheet(out string) error {
+func (a *app) recoverySheet(ctx context.Context, out string) error {
 	u, ring, key, err := a.unlocked()
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (a *app) recoverySheet(out string) error {
 	for _, up := range u.Upstreams {
 		s.Upstreams = append(s.Upstreams, upstreamName(up))
 	}
-	if err := a.sheetVault(u, &s); err != nil {
+	if err := a.sheetVault(ctx, u, &s); err != nil {
 		return err
 	}
 	pdf, err := s.PDF(key)
@@ -78,11 +78,11 @@ func (a *app) recoverySheet(out string) error {
 }
 
 // sheetVault adds the vault, of which the configuration and the fleet file tell.
-func (a *app) sheetVault(u *config.User, s *keyring.Sheet) error {
+func (a *app) sheetVault(ctx context.Context, u *config.User, s *keyring.Sheet) error {
 	if u.Vault.Fleet == "" {
 		return nil
 	}
-	c, err := a.fleetConfig(u.Vault, "")
+	c, err := a.fleetConfig(ctx, u.Vault, "")
 	if err != nil {
 		return err
 	}
@@ -92,6 +92,7 @@ func (a *app) sheetVault(u *config.User, s *keyring.Sheet) error {
 	}
 	s.Vault, s.Account, s.Roots = m.Name, u.Vault.Account, u.Vault.Roots
 	for _, n := range m.Nodes {
+		s.Node = n.URL // any will do
 		s.Nodes = append(s.Nodes, fmt.Sprintf("%s %s, identity %s...", n.ID, n.URL, hex.EncodeToString(n.Identity[:8])))
 	}
 	return nil

@@ -20,6 +20,7 @@ type system struct {
 	out, err io.Writer
 	vault    func(vault.ClientConfig) (vaultClient, error)
 	newer    func(context.Context, vault.ClientConfig) ([]byte, error) // the vault's manifest
+	fetch    func(ctx context.Context, node string, roots vault.Roots) ([]byte, error)
 	manifest func(vault.ClientConfig) (*vault.Manifest, error)
 }
 

@@ -70,6 +70,9 @@ func complete(u *config.User) (*config.User, error) {
 	if err := c.Complete(workingDir()); err != nil {
 		return nil, usageError{err}
 	}
+	if isNode(u.Vault.Fleet) {
+		c.Vault.Fleet = u.Vault.Fleet // an address, not a path, until keepFleet has the file
+	}
 	return &c, nil
 }
 
@@ -228,7 +231,7 @@ func (a *app) settle(ctx context.Context, p keyring.Profile, written, u *config.
 	if err := keepS3Keys(&written.Upstreams[0], u.StateDir); err != nil {
 		return err
 	}
-	if err := keepFleet(&written.Vault, u.StateDir); err != nil {
+	if err := a.keepFleet(ctx, &written.Vault, u.StateDir); err != nil {
 		return err
 	}
 	if err := gatewaySecrets(written.Gateway); err != nil {
@@ -242,19 +245,6 @@ func (a *app) settle(ctx context.Context, p keyring.Profile, written, u *config.
 	}
 	a.say("This machine is set up for the store %v: %s", p.Store, a.configFile)
 	return nil
-}
-
-// keepFleet copies the fleet file: the one that was given may lie in a download folder.
-func keepFleet(v *config.VaultClient, stateDir string) error {
-	if v.Fleet == "" {
-		return nil
-	}
-	fleet, err := readFile(v.Fleet, maxFleetFile)
-	if err != nil {
-		return fmt.Errorf("keeping the fleet file: %w", err)
-	}
-	v.Fleet = filepath.Join(stateDir, "fleet.cbor")
-	return durable.WriteFile(v.Fleet, fleet, 0o600)
 }
 
 // gatewaySecrets makes the secret keys of the S3 endpoint.

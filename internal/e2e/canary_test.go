@@ -101,6 +101,7 @@ func canaryTour(t *testing.T, open func(testing.TB) (string, string, []string), 
 		t.Errorf("recover with a wrong password: exit status %d, want 12", code)
 	}
 	recover[len(recover)-1] = m.path("password")
+	vaultFlags[1] = v.node // what a recovery sheet says instead of the fleet file
 	if _, errOut, code := other.say("coffer", append(recover, vaultFlags...)...); code != 0 {
 		t.Fatalf("recover: exit status %d\n%s", code, errOut)
 	}

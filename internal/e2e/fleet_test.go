@@ -15,6 +15,7 @@ type fleet struct {
 	dir      string // the disks of the nodes
 	manifest string // file
 	root     string // public root key
+	node     string // address of one
 	metrics  []string
 	nodes    []*daemon
 }
@@ -31,6 +32,8 @@ func startFleet(t *testing.T, level string) *fleet {
 	for i := range 3 {
 		id := fmt.Sprintf("node%d", i+1)
 		f.metrics = append(f.metrics, freeAddress(t))
+		listen := freeAddress(t)
+		f.node = "https://" + listen
 		m.write(id+".toml", fmt.Sprintf(`dir = %q
 listen = %q
 raft_listen = %q
@@ -48,7 +51,7 @@ key_file = %q
 level = %q
 [metrics]
 listen = %q
-`, filepath.Join(f.dir, id), freeAddress(t), freeAddress(t), f.manifest, f.root, m.path(id+".pin"), m.path("token.pub"), level, f.metrics[i]))
+`, filepath.Join(f.dir, id), listen, freeAddress(t), f.manifest, f.root, m.path(id+".pin"), m.path("token.pub"), level, f.metrics[i]))
 		configs = append(configs, m.path(id+".toml"))
 		m.must("coffer-vault", "init", "--config", configs[i])
 		args = append(args, filepath.Join(f.dir, id, "node.json"))
