@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -68,6 +69,7 @@ func TestAccountMoves(t *testing.T) {
 		if st, err := f.client("anna").Status(ctx); err != nil || !st.Destroyed {
 			t.Errorf("at the fleet before: %+v, %v", st, err)
 		}
+		synctest.Wait() // each node destroys its key when it follows
 		for _, n := range f.nodes {
 			if left := n.keyFilesLeft(); left != 0 {
 				t.Errorf("node %s has %d keys", n.id, left)
