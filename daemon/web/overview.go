@@ -167,7 +167,7 @@ func viewProgress(p *backup.Progress, now time.Time) *progressView {
 		return v
 	}
 	v.Max = p.AllBytes
-	if left := p.AllBytes - p.Bytes; took > 3 && p.Bytes > 0 && left > 0 {
+	if left := p.AllBytes - p.Bytes; v.Rate != "" && took > 3 && p.Bytes > 0 && left > 0 {
 		v.Rate += ", " + roughly(time.Duration(float64(left)/float64(p.Bytes)*took)*time.Second) + " left"
 	}
 	return v
