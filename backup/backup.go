@@ -64,7 +64,7 @@ type Config struct {
 	Log      *zap.Logger           // nil logs nothing
 	Metrics  prometheus.Registerer // nil registers nothing
 
-	spill int // chunks that the index holds in memory, for tests
+	spill int // chunks that the index, or a restore, holds in memory, for tests
 }
 
 var (

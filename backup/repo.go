@@ -19,6 +19,7 @@ type Repo struct {
 	bucket  Bucket
 	log     *zap.Logger
 	metrics *metrics
+	spill   int        // of Config
 	backups sync.Mutex // one Backup at a time: they would share the journal
 }
 
@@ -39,7 +40,7 @@ func Open(ctx context.Context, c Config) (*Repo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the repository: %w", err)
 	}
-	r := &Repo{st: st, bucket: c.Bucket, log: c.Log, metrics: newMetrics(c.Metrics)}
+	r := &Repo{st: st, bucket: c.Bucket, log: c.Log, metrics: newMetrics(c.Metrics), spill: c.spill}
 	if r.log == nil {
 		r.log = zap.NewNop()
 	}
@@ -62,7 +63,7 @@ func (r *Repo) Restore(ctx context.Context, o RestoreOptions) (Report, error) {
 	}
 	rep, err := restore.Run(ctx, r.st, restore.Options{Root: &o.Snapshot.root, SetRoot: len(o.Snapshot.Paths) == 1 && r.Place(ctx, o.Snapshot) == o.Snapshot.Paths[0],
 		To: o.To, Paths: o.Paths, Exclude: o.Exclude, Strip: o.Strip, Overwrite: o.Overwrite, Delete: o.Delete,
-		Verify: o.Verify, DryRun: o.DryRun, Progress: o.Progress})
+		Verify: o.Verify, DryRun: o.DryRun, Batch: r.spill, Progress: o.Progress})
 	if !o.DryRun {
 		r.metrics.restored.Add(float64(rep.Bytes))
 	}

@@ -124,7 +124,8 @@ func (p *dirPool) close(top *outDir) {
 // makeDir makes a directory, or takes the one that is there, and counts a use of
 // it. It returns nil after an error, which is reported.
 func (x *restorer) makeDir(up *outDir, e *tree.Entry) *outDir {
-	d := &outDir{parent: up, name: e.Name, path: join(up.path, e.Name), e: e, fd: -1}
+	only := *e // it is kept to the end, and must not keep what is beside it
+	d := &outDir{parent: up, name: e.Name, path: join(up.path, e.Name), e: &only, fd: -1}
 	x.nDirs.Add(1)
 	if x.o.DryRun {
 		return x.pretendDir(up, d)

@@ -19,84 +19,95 @@ import (
 	"coffer/upstream"
 )
 
-// outFile is a file that is written as its chunks come, in any order.
+// outFile is a file that is written as its chunks come, in any order and several at
+// a time.
 type outFile struct {
-	x    *restorer
-	dir  *outDir
-	e    *tree.Entry
-	kept bool // it was there already
+	x   *restorer
+	dir *outDir
+	e   *tree.Entry
 
 	left   atomic.Int32 // chunks to come
 	failed atomic.Bool
 	mu     sync.Mutex
 	fd     int // -1: not open
+	users  int // of fd
 	made   bool
 }
 
 // write puts one chunk in its place. The last one completes the file.
 func (f *outFile) write(off int64, data []byte) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	last := f.left.Add(-1) == 0
-	if f.failed.Load() {
-		return
+	fd, err := f.acquire()
+	if err == nil {
+		err = posix.WriteAt(fd, data, off)
 	}
-	err := f.x.dirs.with(f.dir, func(dirfd int) error {
-		if err := f.open(dirfd); err != nil {
-			return err
-		}
-		if err := posix.WriteAt(f.fd, data, off); err != nil {
-			return err
-		}
-		if !last {
-			return nil
-		}
-		if len(f.e.Holes) > 0 {
-			if err := unix.Ftruncate(f.fd, f.e.Size); err != nil {
-				return fmt.Errorf("setting the size: %w", err)
-			}
-		}
-		apply := posix.Apply
-		if f.dir.ours {
-			apply = posix.ApplyNew
-		}
-		if err := apply(f.fd, f.e); err != nil {
-			f.x.log.Warn(join(f.dir.path, f.e.Name), err)
-		}
-		return nil
-	})
 	if err != nil {
 		f.giveUp(err)
-		return
+	} else {
+		f.x.doneBytes.Add(int64(len(data)))
 	}
-	f.x.doneBytes.Add(int64(len(data)))
-	if last {
-		f.x.doneFiles.Add(1)
+	last := f.left.Add(-1) == 0
+	if last && !f.failed.Load() {
+		f.complete(fd)
 	}
-	if last || f.x.openFiles.Load() > maxOpenFiles {
-		f.close()
+	if fd >= 0 {
+		f.release(last)
 	}
+}
+
+// complete gives a file of which all is written its size and metadata.
+func (f *outFile) complete(fd int) {
+	if len(f.e.Holes) > 0 {
+		if err := unix.Ftruncate(fd, f.e.Size); err != nil {
+			f.giveUp(fmt.Errorf("setting the size: %w", err))
+			return
+		}
+	}
+	apply := posix.Apply
+	if f.dir.ours {
+		apply = posix.ApplyNew
+	}
+	if err := apply(fd, f.e); err != nil {
+		f.x.log.Warn(join(f.dir.path, f.e.Name), err)
+	}
+	f.x.doneFiles.Add(1)
 }
 
 // maxOpenFiles is how many unfinished files are kept open.
 const maxOpenFiles = 200
 
-func (f *outFile) open(dirfd int) (err error) {
-	switch {
-	case f.fd >= 0:
-		return nil
-	case f.made:
-		f.fd, err = posix.Reopen(dirfd, f.e.Name)
-	default:
-		f.fd, err = posix.Create(dirfd, f.e.Name)
+// errGivenUp is that of a file which was reported already.
+var errGivenUp = errors.New("the file was given up")
+
+// acquire opens the file and counts a use; without one fd is -1.
+func (f *outFile) acquire() (fd int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed.Load() {
+		return -1, errGivenUp
 	}
-	if err != nil {
-		f.fd = -1
-		return fmt.Errorf("opening: %w", err)
+	if f.fd < 0 {
+		open := posix.Create
+		if f.made {
+			open = posix.Reopen
+		}
+		err = f.x.dirs.with(f.dir, func(dirfd int) (err error) { f.fd, err = open(dirfd, f.e.Name); return err })
+		if err != nil {
+			f.fd = -1
+			return -1, fmt.Errorf("opening: %w", err)
+		}
+		f.made = true
+		f.x.openFiles.Add(1)
 	}
-	f.made = true
-	f.x.openFiles.Add(1)
-	return nil
+	f.users++
+	return f.fd, nil
+}
+
+func (f *outFile) release(last bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.users--; f.users == 0 && (last || f.failed.Load() || f.x.openFiles.Load() > maxOpenFiles) {
+		f.close()
+	}
 }
 
 func (f *outFile) close() {
@@ -108,12 +119,16 @@ func (f *outFile) close() {
 }
 
 // giveUp reports a file that cannot be restored and removes what there is of it:
-// half a file that looks whole is worse than none. f.mu is held.
+// half a file that looks whole is worse than none.
 func (f *outFile) giveUp(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.failed.Swap(true) {
 		return
 	}
-	f.close()
+	if f.users == 0 {
+		f.close()
+	}
 	if f.made {
 		err = errors.Join(err, f.x.dirs.with(f.dir, func(fd int) error { return posix.Remove(fd, f.e.Name, false) }))
 	}
@@ -171,12 +186,9 @@ func (f *fetcher) pack(ctx context.Context, n pack.Name, wants []want) error {
 // all of them.
 func (f *fetcher) spoilt(info table.Info, wants []want, err error) []want {
 	err = store.Damaged(store.PackName(info.Name), err)
-	bad := wants[0].loc.Segment
-	for len(wants) > 0 && (wants[0].loc.Segment == bad || errors.Is(err, store.ErrNotExist)) {
-		w := wants[0].f
-		w.mu.Lock()
-		w.giveUp(err)
-		w.mu.Unlock()
+	bad := wants[0].seg
+	for len(wants) > 0 && (wants[0].seg == bad || errors.Is(err, store.ErrNotExist)) {
+		wants[0].f.giveUp(err)
 		wants = wants[1:]
 	}
 	return wants
@@ -185,14 +197,14 @@ func (f *fetcher) spoilt(info table.Info, wants []want, err error) []want {
 // stream reads the segments that are wanted in one go and returns the wants that
 // were not served.
 func (f *fetcher) stream(ctx context.Context, info table.Info, wants []want) ([]want, error) {
-	first, last := info.Segments[wants[0].loc.Segment], info.Segments[wants[len(wants)-1].loc.Segment]
+	first, last := info.Segments[wants[0].seg], info.Segments[wants[len(wants)-1].seg]
 	body, at, err := f.x.st.OpenRange(ctx, info.Name, info.Size, int64(first.Off), int64(last.Off)+int64(last.Stored))
 	if err != nil {
 		return wants, err
 	}
 	defer body.Close()
 	for len(wants) > 0 {
-		seg := wants[0].loc.Segment
+		seg := wants[0].seg
 		place := info.Segments[seg]
 		if _, err := io.CopyN(io.Discard, body, int64(place.Off)-at); err != nil {
 			return wants, store.NoEOF(err)
@@ -213,9 +225,9 @@ func (f *fetcher) stream(ctx context.Context, info table.Info, wants []want) ([]
 			}
 			data = f.plain
 		}
-		for len(wants) > 0 && wants[0].loc.Segment == seg {
+		for len(wants) > 0 && wants[0].seg == seg {
 			w := wants[0]
-			part := data[w.loc.Off : w.loc.Off+w.loc.Len]
+			part := data[w.at : w.at+w.len]
 			if f.hash.Sum(part) != w.id {
 				return wants, fmt.Errorf("chunk %s: %w", w.id, store.ErrCorrupt)
 			}
@@ -224,52 +236,4 @@ func (f *fetcher) stream(ctx context.Context, info table.Info, wants []want) ([]
 		}
 	}
 	return nil, nil
-}
-
-// verify reads everything that was restored again.
-func (x *restorer) verify(ctx context.Context) error {
-	buf := make([]byte, 0, x.st.Cutter().Params().Max)
-	for _, f := range x.files {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if f.failed.Load() {
-			continue
-		}
-		if err := x.verifyFile(ctx, f, buf); err != nil {
-			x.log.Failed(join(f.dir.path, f.e.Name), fmt.Errorf("verifying: %w", err))
-		}
-	}
-	return nil
-}
-
-func (x *restorer) verifyFile(ctx context.Context, f *outFile, buf []byte) error {
-	spans, err := x.st.Spans(ctx, f.e)
-	if err != nil {
-		return err
-	}
-	return x.dirs.with(f.dir, func(dirfd int) error {
-		fd, err := posix.OpenFile(dirfd, f.e.Name)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		for _, s := range spans {
-			if s.Hole {
-				if _, err := unix.Seek(fd, s.Off+s.Len, unix.SEEK_SET); err != nil {
-					return err
-				}
-				continue
-			}
-			b := buf[:0]
-			if int(s.Len) > cap(b) {
-				b = make([]byte, s.Len)
-			}
-			b = b[:s.Len]
-			if n, err := posix.Read(fd, b); err != nil || n < len(b) || x.st.Sum(b) != s.ID {
-				return fmt.Errorf("bytes %d to %d are not what was backed up (%v)", s.Off, s.Off+s.Len, err)
-			}
-		}
-		return nil
-	})
 }

@@ -1,7 +1,7 @@
 // Package restore writes files of a snapshot into a directory. Directories are
-// made first and files planned, then packs are read one after the other and files
-// written as their chunks come, then hard links are made, and directories get
-// their times last of all. Content is verified before it is written.
+// made and files planned, a batch at a time, then packs are read one after the
+// other and files written as their chunks come; then hard links are made, and
+// directories get their times last of all. Content is verified before it is written.
 //
 // Everything is reached from the target by names in open directories, so that a
 // symlink that lies there never leads outside.
@@ -54,6 +54,7 @@ type Options struct {
 	Delete    bool // remove what is there and not in the snapshot
 	Verify    bool // read everything again afterwards and compare
 	DryRun    bool
+	Batch     int // chunks that are planned before they are fetched; 0: 65,536
 	Progress  func(report.Progress)
 }
 
@@ -65,10 +66,12 @@ type restorer struct {
 	dirs  *dirPool
 	top   *outDir
 	all   []*outDir
-	files []*outFile
 	first map[linkKey]*outFile // of the names of a file with several
 	links []hardLink
-	wants map[pack.Name][]want
+
+	wants   map[pack.Name]*packWants // of the batch
+	waiting int                      // chunks in wants
+	batch   []*outFile               // its files
 
 	started                        time.Time
 	allFiles, allBytes             atomic.Int64
@@ -79,12 +82,22 @@ type restorer struct {
 	log report.Log
 }
 
+// defaultBatch bounds what a restore remembers of what it will write. The tree and
+// the packs have files in about the same order: few packs are read for two batches.
+const defaultBatch = 1 << 16
+
 // want is a chunk that a file needs at an offset.
 type want struct {
-	f   *outFile
-	off int64
-	loc store.Place
-	id  chunk.ID
+	f            *outFile
+	off          int64
+	id           chunk.ID
+	seg, at, len uint32 // segment, place in it
+}
+
+// packWants are those of a pack.
+type packWants struct {
+	number int // packs have numbers in the order in which they became known: that of the files, more or less
+	list   []want
 }
 
 type linkKey struct{ dev, ino uint64 }
@@ -98,8 +111,11 @@ type hardLink struct {
 // Run restores. A file that a damaged object touches is left out and reported;
 // the error is for what ends the whole restore.
 func Run(ctx context.Context, st *store.Store, o Options) (report.Report, error) {
+	if o.Batch == 0 {
+		o.Batch = defaultBatch
+	}
 	x := &restorer{st: st, o: &o, rules: ignore.New(nil, "", o.Exclude), dirs: newDirPool(),
-		first: make(map[linkKey]*outFile), wants: make(map[pack.Name][]want), started: time.Now()}
+		first: make(map[linkKey]*outFile), wants: make(map[pack.Name]*packWants), started: time.Now()}
 	err := x.run(ctx)
 	x.dirs.close(x.top)
 	rep := x.log.Report(report.Statistics{Files: x.doneFiles.Load(), Bytes: x.doneBytes.Load(), Dirs: x.nDirs.Load(),
@@ -125,14 +141,31 @@ func (x *restorer) run(ctx context.Context) error {
 		x.doneBytes.Store(x.allBytes.Load())
 		return nil
 	}
-	if err := x.fetch(ctx); err != nil {
+	if err := x.finishBatch(ctx); err != nil {
 		return err
 	}
 	x.link()
 	x.finishDirs()
-	if x.o.Verify {
-		return x.verify(ctx)
+	return nil
+}
+
+// finishBatch fetches what is planned, and forgets it.
+func (x *restorer) finishBatch(ctx context.Context) error {
+	if err := x.fetch(ctx); err != nil {
+		return err
 	}
+	clear(x.wants)
+	x.waiting = 0
+	var rest []*outFile
+	if n := len(x.batch); n > 0 && x.batch[n-1].left.Load() > 0 && !x.batch[n-1].failed.Load() { // goes on in the next batch
+		x.batch, rest = x.batch[:n-1], x.batch[n-1:]
+	}
+	if x.o.Verify {
+		if err := x.verify(ctx); err != nil {
+			return err
+		}
+	}
+	x.batch = slices.Clone(rest)
 	return nil
 }
 
@@ -275,7 +308,8 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 			x.noteLink(d, e)
 			return nil
 		}
-		x.first[k] = f
+		only := *e // it is kept to the end, and must not keep its directory
+		f.e, x.first[k] = &only, f
 	}
 	x.allFiles.Add(1)
 	x.allBytes.Add(e.Size)
@@ -287,7 +321,6 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 	if !write {
 		x.kept.Add(1)
 		x.doneFiles.Add(1)
-		f.kept = true
 		return nil
 	}
 	spans, err := x.st.Spans(ctx, e)
@@ -298,21 +331,34 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 		x.log.Failed(path, err)
 		return nil
 	}
-	x.files = append(x.files, f)
 	if x.o.DryRun {
 		return nil
 	}
-	for _, s := range spans {
-		if s.Hole {
-			continue
-		}
-		loc, _ := x.st.Lookup(s.ID)
-		x.wants[loc.Name] = append(x.wants[loc.Name], want{f, s.Off, loc, s.ID})
-		f.left.Add(1)
-	}
-	if f.left.Load() == 0 {
-		f.left.Store(1)
+	return x.want(ctx, f, spans)
+}
+
+// want plans the data of a file, and fetches what is planned when it is much.
+func (x *restorer) want(ctx context.Context, f *outFile, spans []store.Span) error {
+	spans = slices.DeleteFunc(spans, func(s store.Span) bool { return s.Hole })
+	f.left.Store(int32(max(1, len(spans))))
+	if len(spans) == 0 {
 		f.write(0, nil)
+		return nil
+	}
+	x.batch = append(x.batch, f)
+	for _, s := range spans {
+		loc, _ := x.st.Lookup(s.ID)
+		p := x.wants[loc.Name]
+		if p == nil {
+			p = &packWants{number: loc.Pack}
+			x.wants[loc.Name] = p
+		}
+		p.list = append(p.list, want{f: f, off: s.Off, id: s.ID, seg: uint32(loc.Segment), at: loc.Off, len: loc.Len})
+		if x.waiting++; x.waiting >= x.o.Batch {
+			if err := x.finishBatch(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -342,8 +388,7 @@ func (x *restorer) fetch(ctx context.Context) error {
 	for n := range x.wants {
 		packs = append(packs, n)
 	}
-	// In the order in which they became known: that of the files, more or less.
-	slices.SortFunc(packs, func(a, b pack.Name) int { return cmp.Compare(x.wants[a][0].loc.Pack, x.wants[b][0].loc.Pack) })
+	slices.SortFunc(packs, func(a, b pack.Name) int { return cmp.Compare(x.wants[a].number, x.wants[b].number) })
 	queue := make(chan pack.Name)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -352,14 +397,14 @@ func (x *restorer) fetch(ctx context.Context) error {
 		wg.Go(func() {
 			f := x.newFetcher()
 			for n := range queue {
-				if err := f.pack(ctx, n, x.wants[n]); err != nil {
+				if err := f.pack(ctx, n, x.wants[n].list); err != nil {
 					cancel(err)
 				}
 			}
 		})
 	}
 	for _, n := range packs {
-		slices.SortStableFunc(x.wants[n], func(a, b want) int { return cmp.Compare(a.loc.Segment, b.loc.Segment) })
+		slices.SortStableFunc(x.wants[n].list, func(a, b want) int { return cmp.Compare(a.seg, b.seg) })
 		select {
 		case queue <- n:
 		case <-ctx.Done():
