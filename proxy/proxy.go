@@ -61,7 +61,7 @@ type Config struct {
 	Bucket   Bucket      // required: where the sealed objects lie
 	Keys     Keys        // required
 	StateDir string      // required: index, multipart state and spool; made 0700 if it is not there
-	Access   []AccessKey // required: at least one
+	Access   []AccessKey // who is let in; see SetAccess
 
 	Region    string    // that clients sign for; "" means us-east-1
 	Names     string    // "sealed" (default) or "clear": object names upstream
@@ -182,12 +182,9 @@ func New(c Config) (*Proxy, error) {
 	return p, nil
 }
 
-// SetAccess lets in the requests that begin from now on by keys, of which there
-// must be one, and by no others. After an error the keys are those of before.
+// SetAccess lets in the requests that begin from now on by keys, and by no others:
+// nobody, if there are none. After an error the keys are those of before.
 func (p *Proxy) SetAccess(keys []AccessKey) error {
-	if len(keys) == 0 {
-		return errors.New("gateway: no access key: nobody could use it")
-	}
 	access := make(map[string]*identity, len(keys))
 	for _, k := range keys {
 		switch {

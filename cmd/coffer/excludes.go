@@ -79,7 +79,7 @@ func (a *app) sourceExcludes(ctx context.Context, name string, add, remove []str
 		if err := config.SetExclude(a.configFile, i, s.Exclude); err != nil {
 			return err
 		}
-		if err := a.applied(ctx, u, true); err != nil {
+		if err := a.applied(ctx, u); err != nil {
 			return err
 		}
 	}
@@ -88,6 +88,9 @@ func (a *app) sourceExcludes(ctx context.Context, name string, add, remove []str
 	}
 	if preview {
 		return a.printLeftOut(*answer.Preview)
+	}
+	if len(add)+len(remove) > 0 && len(s.Exclude) > 0 {
+		a.say("From now on these patterns leave files of %s out; snapshots that have them keep them:", name)
 	}
 	for _, p := range s.Exclude {
 		fmt.Fprintln(a.out, printable(p))
@@ -100,6 +103,9 @@ func (a *app) sourceExcludes(ctx context.Context, name string, add, remove []str
 
 // printLeftOut says what a backup would leave out.
 func (a *app) printLeftOut(l backup.LeftOut) error {
+	if len(l.Biggest) > 0 {
+		fmt.Fprintf(a.out, "%10s  %8s  %s\n", "SIZE", "FILES", "LEFT OUT")
+	}
 	for _, p := range l.Biggest {
 		path := printable(p.Path)
 		if p.Dir {

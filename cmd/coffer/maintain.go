@@ -146,7 +146,7 @@ func (a *app) configReloadCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "reload", Short: "Have the daemon read the configuration again", Args: atMost(0, "config reload takes none"),
 		Long: "reload has the daemon take over what has changed: sources, [maintenance], [notify], [power], the log level and the\n" +
-			"gateway's certificate at once; what needs a restart is named. A file with a fault changes nothing.",
+			"gateway's certificate and access keys at once; what needs a restart is named. A file with a fault changes nothing.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.configReload(cmd.Context()) },
 	}
 }
@@ -160,15 +160,12 @@ func (a *app) configReload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if now.Error != "" {
-		return hint(fmt.Errorf("the daemon goes on with the configuration before: %s", now.Error), "coffer config check")
-	}
-	if a.json {
+	switch {
+	case now.Error != "":
+	case a.json:
 		return a.printJSON(now)
+	default:
+		a.say("The daemon has taken it over.")
 	}
-	a.say("The daemon has taken it over.")
-	for _, name := range now.Restart {
-		a.say("[%s] has changed and needs a restart: systemctl --user restart coffer", name)
-	}
-	return nil
+	return a.reloaded(now)
 }

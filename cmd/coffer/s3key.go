@@ -76,8 +76,11 @@ func (a *app) s3KeyAdd(cmd *cobra.Command, id string, buckets []string, readOnly
 	} else {
 		_, err = fmt.Fprintln(a.out, id)
 		a.say(`Its secret is in %s; "coffer s3 env --key %s" prints both.`, k.SecretFile, id)
+		if u.Gateway.Listen == "" {
+			a.say(`The S3 endpoint has no address yet: put listen = "127.0.0.1:9421" under [gateway], and start the daemon again.`)
+		}
 	}
-	return errors.Join(err, a.applied(cmd.Context(), u, len(u.Gateway.Keys) > 0))
+	return errors.Join(err, a.applied(cmd.Context(), u))
 }
 
 // s3Key is one line of "s3 key list --json".
@@ -130,5 +133,5 @@ func (a *app) s3KeyRemove(cmd *cobra.Command, id string) error {
 		}
 	}
 	a.say("%s is let in no more.", id)
-	return a.applied(cmd.Context(), u, len(u.Gateway.Keys) > 1)
+	return a.applied(cmd.Context(), u)
 }

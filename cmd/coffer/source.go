@@ -76,7 +76,7 @@ func (a *app) sourceAdd(ctx context.Context, arg string, s config.Source, previe
 		return err
 	}
 	a.say("%s is backed up from now on: %s", s.Name, printable(s.Path))
-	return a.applied(ctx, u, true)
+	return a.applied(ctx, u)
 }
 
 func (a *app) sourceList() error {
@@ -111,5 +111,5 @@ func (a *app) sourceRemove(ctx context.Context, name string) error {
 		return err
 	}
 	a.say(`%s is backed up no more. Its snapshots stay: "coffer forget --source %s" removes them.`, name, name)
-	return a.applied(ctx, u, true)
+	return a.applied(ctx, u)
 }

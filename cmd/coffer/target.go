@@ -100,7 +100,7 @@ func (a *app) targetAdd(ctx context.Context, name string, w *where) error {
 		return err
 	}
 	a.say(`%s is a mirror from now on. The daemon copies there what is missing; so does "coffer check --mirrors", now.`, name)
-	return a.applied(ctx, u, false)
+	return a.applied(ctx, u)
 }
 
 // markTarget makes the storage one of the store of p; it refuses that of another.
@@ -164,7 +164,7 @@ func (a *app) targetRemove(ctx context.Context, name string) error {
 		return err
 	}
 	a.say("%s is used no more. What lies there stays: %s", name, printable(upstreamName(u.Upstreams[i])))
-	return a.applied(ctx, u, false)
+	return a.applied(ctx, u)
 }
 
 // tested is one line of "target test --json".

@@ -25,17 +25,18 @@ const (
 	maxConnections = 2048             // of clients of the gateway
 )
 
-// gateway is the S3 endpoint; one without a proxy is switched off.
+// gateway is the S3 endpoint.
 type gateway struct {
-	proxy *proxy.Proxy
+	proxy *proxy.Proxy // nil: there is no endpoint
 	cert  *certificate // nil: plain HTTP
 	plain bool         // which is allowed beyond loopback
 	log   *zap.Logger
 }
 
-func newGateway(c *config.User, b upstream.Bucket, repo *repository, log *zap.Logger, reg prometheus.Registerer) (*gateway, error) {
+// newGateway makes the endpoint that is to serve on l; nil: there is none.
+func newGateway(c *config.User, l net.Listener, b upstream.Bucket, repo *repository, log *zap.Logger, reg prometheus.Registerer) (*gateway, error) {
 	g := &gateway{plain: c.Gateway.AllowPlain, log: log.Named("gateway")}
-	if len(c.Gateway.Keys) == 0 {
+	if l == nil {
 		return g, nil
 	}
 	if c.Gateway.TLSCert != "" {
@@ -74,15 +75,11 @@ func accessKeys(c *config.User) ([]proxy.AccessKey, error) {
 	return keys, nil
 }
 
-// run serves on l until ctx ends; nil: there is no gateway. The proxy ends after
-// the last request.
+// run serves on l, of newGateway, until ctx ends. The proxy ends after the last
+// request.
 func (g *gateway) run(ctx context.Context, l net.Listener) error {
 	if l == nil {
 		return nil
-	}
-	if g.proxy == nil {
-		l.Close()
-		return &exitError{fmt.Errorf("there is a socket for the gateway and no [[gateway.key]]"), exitConfig, ""}
 	}
 	if g.cert == nil && !g.plain && beyondLoopback(l.Addr()) { // a socket of systemd's; that of listen is checked already
 		l.Close()
@@ -104,14 +101,14 @@ func (g *gateway) run(ctx context.Context, l net.Listener) error {
 }
 
 // reload takes over what may change without a restart: the certificate and the
-// access keys, as long as there are any.
+// access keys.
 func (g *gateway) reload(c *config.User) error {
 	if g.cert != nil {
 		if err := g.cert.reload(); err != nil {
 			return err
 		}
 	}
-	if g.proxy == nil || len(c.Gateway.Keys) == 0 {
+	if g.proxy == nil {
 		return nil
 	}
 	keys, err := accessKeys(c)

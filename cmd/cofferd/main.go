@@ -136,7 +136,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	repo := newRepository(c, bucket, ring, log, reg)
-	gateway, err := newGateway(c, bucket, repo, log, reg)
+	gateway, err := newGateway(c, sockets.s3, bucket, repo, log, reg)
 	if err != nil {
 		return &exitError{err, exitConfig, ""}
 	}

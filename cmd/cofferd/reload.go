@@ -103,9 +103,7 @@ func (r *reloader) apply(next *config.User) error {
 func live(c config.User) config.User {
 	c.Sources, c.Limits, c.Log.Level = nil, nil, ""
 	c.Maintenance, c.Notify, c.Power = config.Maintenance{}, config.Notify{}, config.Power{}
-	if len(c.Gateway.Keys) > 0 { // with the first the gateway begins, with the last it ends
-		c.Gateway.Keys = []config.GatewayKey{{}}
-	}
+	c.Gateway.Keys = nil
 	return c
 }
 

@@ -81,7 +81,7 @@ func (p *webPage) config(d *daemon.Daemon, repo *repository, g *gateway, addr ne
 	if p.c.Vault.Fleet != "" {
 		c.Vault = func(ctx context.Context) (web.Vault, error) { return askVault(ctx, p.c) }
 	}
-	if s3 != nil && g.proxy != nil {
+	if g.proxy != nil {
 		c.Gateway.Buckets = func(ctx context.Context, limit int) ([]web.GatewayBucket, error) {
 			return listBuckets(ctx, g, repo, limit)
 		}

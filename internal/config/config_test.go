@@ -122,7 +122,6 @@ func TestFaults(t *testing.T) {
 		{"wait", minimal + "[[source]]\nname = 'a'\npath = '/a'\nquiet = '1h'\nmax_wait = '1m'\n", ":9:1: source[0].max_wait: 1m0s is less"},
 		{"other home", minimal + "[[source]]\nname = 'a'\npath = '~bob/a'\n", ":7:1: source[0].path: "},
 		{"name", minimal + "[[source]]\nname = 'a b'\npath = '/a'\n", ":6:1: source[0].name: "},
-		{"no key", minimal + "[gateway]\nlisten = 'localhost:1'\n", ":5:2: gateway.key: missing"},
 		{"listen", minimal + "[gateway]\nlisten = ':9000'\n", ":6:1: gateway.listen: "},
 		{"port", minimal + "[gateway]\nlisten = 'localhost:http'\n", "the port is not a number"},
 		{"plain", minimal + "[gateway]\nlisten = '0.0.0.0:9000'\nkey = [{access_key = 'ab', secret_file = '/s'}]\n", ":6:1: gateway.listen: \"0.0.0.0:9000\" can be reached"},

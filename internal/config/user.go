@@ -66,7 +66,7 @@ type Gateway struct {
 	ETag       string       `toml:"etag,omitempty"`        // "md5" (default) or "opaque"
 	Region     string       `toml:"region,omitempty"`      // that clients sign for; default "us-east-1"
 	Public     bool         `toml:"public,omitempty"`      // bucket policies, ACLs and websites can let in those who sign nothing
-	Keys       []GatewayKey `toml:"key,omitempty"`
+	Keys       []GatewayKey `toml:"key,omitempty"`         // none lets nobody in
 }
 
 // GatewayKey lets an S3 program in.
@@ -221,9 +221,6 @@ func (g *Gateway) complete(d *document) {
 	}
 	d.oneOf("gateway.names", g.Names, "sealed", "clear")
 	d.oneOf("gateway.etag", g.ETag, "md5", "opaque")
-	if g.Listen != "" && len(g.Keys) == 0 {
-		d.fail("gateway.key", "missing: without a [[gateway.key]] nobody could use the gateway")
-	}
 	seen := make(map[string]bool)
 	for i := range g.Keys {
 		k, at := &g.Keys[i], fmt.Sprintf("gateway.key[%d].", i)
