@@ -264,14 +264,15 @@ func TestStreamIsDrained(t *testing.T) {
 
 // What a hostile node sends is an error of one request, or of the stream, and never an answer.
 func TestStreamOfAHostileNode(t *testing.T) {
-	for name, answer := range map[string]func(id uint32, good []byte) []byte{
+	for name, answer := range map[string]func(id uint32, good []byte) []byte{ // good answers the request before
 		"too long": func(id uint32, _ []byte) []byte { return frame{id, 200, answerSize + 1}.append(nil) },
 		"short":    func(id uint32, good []byte) []byte { return append(frame{id, 200, 100}.append(nil), good[:100]...) },
 		"in half": func(id uint32, good []byte) []byte {
 			return append(frame{id, 200, answerSize}.append(nil), good[:100]...)
 		},
-		"refusal": func(id uint32, _ []byte) []byte { return frame{id, 503, 0}.append(nil) },
-		"nothing": func(id uint32, _ []byte) []byte { return nil },
+		"of another size": nil, // it is right otherwise
+		"refusal":         func(id uint32, _ []byte) []byte { return frame{id, 503, 0}.append(nil) },
+		"nothing":         func(id uint32, _ []byte) []byte { return nil },
 		"another's id": func(id uint32, good []byte) []byte {
 			return append(frame{id + 1, 200, answerSize}.append(nil), good...)
 		},
@@ -293,9 +294,14 @@ func TestStreamOfAHostileNode(t *testing.T) {
 				defer b.Close()
 				go func() {
 					for {
-						f, _, err := readFrame(b, maxRequest)
+						f, data, err := readFrame(b, maxRequest)
 						if err != nil {
 							return
+						}
+						if answer == nil {
+							now, _ := honest.do(context.Background(), data)
+							b.Write(append(frame{f.id, 200, 2048}.append(nil), now[:2048]...))
+							continue
 						}
 						b.Write(answer(f.id, good))
 					}
@@ -398,6 +404,18 @@ func TestStreamsBesideHTTP(t *testing.T) {
 	if got, err := old.Recover(ctx, "right"); err != nil || got != key {
 		t.Errorf("a client that speaks HTTP only: %v", err)
 	}
+	// The node closes a stream from before just when it is asked.
+	l := newLine(f.manifest.Nodes[1])
+	near, far := net.Pipe()
+	l.st = newStream(l.node, near)
+	go func() {
+		readFrame(far, maxRequest)
+		far.Close()
+	}()
+	if a, err := l.ask(ctx, recordRequest(f, "anna")); err != nil || a.Code != CodeOK {
+		t.Errorf("a stream ends under a request: %+v, %v", a, err)
+	}
+	l.close()
 	// Somebody else's identity, behind the right TLS key.
 	liar := newLine(f.manifest.Nodes[1])
 	liar.node.Identity = f.manifest.Nodes[2].Identity
