@@ -112,8 +112,8 @@ func (r *Repo) putDeletion(ctx context.Context, marks []pack.Name, grace time.Du
 		return fmt.Errorf("marking packs: %w", err)
 	}
 	r.log.Info("packs were marked for removal", zap.Int("packs", len(marks)))
-	_, err = r.condemn(ctx)
-	return err
+	r.st.CondemnAlso(marks)
+	return nil
 }
 
 // errOvertaken means that a prune has removed, or may have removed by the time

@@ -108,9 +108,6 @@ func (p *pruner) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := p.r.st.Refresh(ctx); err != nil {
-		return err
-	}
 	p.marked = make(map[pack.Name]bool)
 	for _, d := range p.marks {
 		for _, n := range d.Packs {
@@ -119,7 +116,7 @@ func (p *pruner) run(ctx context.Context) (err error) {
 	}
 	// What was written again must not keep the pack it was written from: places in
 	// packs that stay are preferred.
-	if p.indexes, p.table, err = p.r.readTable(ctx, p.marked, p.r.st.ReadIndex, refuse); err != nil {
+	if p.indexes, p.table, err = p.r.readTable(ctx, p.r.st.RefreshThen, p.marked, p.r.st.ReadIndex, refuse); err != nil {
 		return err
 	}
 	defer p.table.Close()
@@ -290,11 +287,13 @@ func (p *pruner) compact(ctx context.Context, gone map[pack.Name]bool) error {
 	for i, n := range p.indexes {
 		names[i] = store.IndexDir + n.String()
 	}
+	replaced := p.indexes
 	p.indexes = written
 	if err := p.r.deleteAll(ctx, names); err != nil {
 		return err
 	}
-	return p.r.st.Refresh(ctx)
+	p.r.st.Replaced(replaced)
+	return nil
 }
 
 // eachRecord calls fn with the record of each pack that the table has, and with
@@ -316,20 +315,29 @@ func (p *pruner) eachRecord(ctx context.Context, fn func(number int, rec *pack.R
 	})
 }
 
-// oldHeads removes heads that newer ones of the same writer follow.
+// oldHeads removes heads that newer ones of the same writer follow: a list says it.
 func (p *pruner) oldHeads(ctx context.Context) error {
-	x, err := p.r.readHeads(ctx)
-	if err != nil {
-		return err
-	}
-	for name, h := range x.heads {
-		if h.Seq+1 < x.newest[h.Writer] && time.Since(h.Time) > p.o.Grace {
-			if err := p.r.bucket.Delete(ctx, name); err != nil {
-				return fmt.Errorf("removing %s: %w", name, err)
+	newest := make(map[pack.Name]uint64)
+	var old []upstream.Info
+	err := p.r.bucket.List(ctx, store.HeadDir, "", func(i upstream.Info) error {
+		if w, seq, err := parseHeadName(i.Name); err == nil {
+			newest[w] = max(newest[w], seq)
+			if p.started.Sub(i.ModTime) > p.o.Grace {
+				old = append(old, i)
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("listing %s: %w", store.HeadDir, err)
 	}
-	return nil
+	var names []string
+	for _, i := range old {
+		if w, seq, err := parseHeadName(i.Name); err == nil && seq+1 < newest[w] {
+			names = append(names, i.Name)
+		}
+	}
+	return p.r.deleteAll(ctx, names)
 }
 
 // mark finds packs that are not needed, or not worth their size, writes again

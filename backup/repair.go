@@ -86,7 +86,7 @@ func (r *Repo) repairPacks(ctx context.Context, o *RepairOptions) (again []strin
 func (r *Repo) repairIndex(ctx context.Context) (RepairReport, error) {
 	var rep RepairReport
 	var broken []pack.Name
-	_, t, err := r.readTable(ctx, nil, r.st.FetchIndex, func(name string, _ error) error {
+	_, t, err := r.readTable(ctx, r.st.ListIndex, nil, r.st.FetchIndex, func(name string, _ error) error {
 		n, err := pack.ParseName(path.Base(name))
 		broken, rep.Indexes = append(broken, n), append(rep.Indexes, name)
 		return err

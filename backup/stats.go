@@ -31,7 +31,7 @@ func (r *Repo) Stats(ctx context.Context) (Stats, error) {
 	if err != nil {
 		return s, fmt.Errorf("counting: %w", err)
 	}
-	names, t, err := r.readTable(ctx, nil, r.st.ReadIndex, refuse)
+	names, t, err := r.readTable(ctx, r.st.ListIndex, nil, r.st.ReadIndex, refuse)
 	if err == nil {
 		defer t.Close()
 		err = t.Visit(func(_ chunk.ID, l table.Loc) { s.Plain += int64(l.Len) })

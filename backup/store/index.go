@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"sync"
@@ -46,6 +47,11 @@ const refreshes = 5
 // backup stores it again and a restore names it. Packs that no index object
 // describes any more count as gone: a prune has removed them.
 func (s *Store) Refresh(ctx context.Context) error {
+	return s.RefreshThen(ctx, func(map[pack.Name]bool, []pack.Name) error { return nil })
+}
+
+// RefreshThen is Refresh and [Store.ListIndex] from one list.
+func (s *Store) RefreshThen(ctx context.Context, fn func(before map[pack.Name]bool, names []pack.Name) error) error {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
 	s.renew()
@@ -53,9 +59,22 @@ func (s *Store) Refresh(ctx context.Context) error {
 		err := s.refresh(ctx, before, names)
 		if err == nil {
 			s.KeepOnly("index", names)
+			err = fn(nil, names)
 		}
 		return err
 	})
+}
+
+// Replaced notes that index objects were removed, as others in the table say now
+// what is true of what they said.
+func (s *Store) Replaced(names []pack.Name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range names {
+		s.table.Uncover(n)
+		s.shrinks++
+	}
+	s.markGone(nil)
 }
 
 // ListIndex calls fn with the names of the index objects, and again with new ones
@@ -211,6 +230,19 @@ func (s *Store) add(rec *pack.Record) int {
 	n := s.table.Add(rec)
 	s.table.SetGone(n, s.condemned[rec.Name])
 	return n
+}
+
+// CondemnAlso adds to what Condemn has said.
+func (s *Store) CondemnAlso(packs []pack.Name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[pack.Name]bool, len(s.condemned)+len(packs))
+	maps.Copy(all, s.condemned)
+	for _, n := range packs {
+		all[n] = true
+	}
+	s.condemned = all
+	s.markGone(nil)
 }
 
 // markGone says which packs must not be relied on: those that a prune is about to

@@ -10,10 +10,10 @@ import (
 )
 
 // OpenRange reads the plain bytes of a pack up to end, from off on or from before
-// that: at is where. If most of the pack is wanted it is read as one stream from
-// its beginning, for that is one request.
+// that: at is where. If most of what is before end is wanted it is read as one
+// stream from the beginning, for that is one request.
 func (s *Store) OpenRange(ctx context.Context, n pack.Name, size uint32, off, end int64) (body io.ReadCloser, at int64, err error) {
-	if off > int64(size)/8 || end < int64(size)/2 {
+	if off > max(end/4, aheadBytes/4) {
 		o, err := s.object(ctx, n, size)
 		if err != nil {
 			return nil, 0, err
@@ -22,7 +22,11 @@ func (s *Store) OpenRange(ctx context.Context, n pack.Name, size uint32, off, en
 		return body, off, err
 	}
 	name := PackName(n)
-	raw, err := s.Source(name, seal.SealedSize(int64(size)))(ctx, 0, -1)
+	sealed, length := seal.SealedSize(int64(size)), int64(-1)
+	if n := seal.SealedSize((end + seal.ChunkSize - 1) / seal.ChunkSize * seal.ChunkSize); n < sealed {
+		length = n + 1 // all chunks up to end, whole, and the byte that says that none is the last
+	}
+	raw, err := s.Source(name, sealed)(ctx, 0, length)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"testing"
 
 	"coffer/backup/chunk"
@@ -10,9 +11,8 @@ import (
 	"coffer/upstream"
 )
 
-// TestManySmallChunks: what a Writer holds in memory of the chunks it has taken
-// does not grow with their number, however small they are.
-func TestManySmallChunks(t *testing.T) {
+func newStoreOf(t *testing.T) *Store {
+	t.Helper()
 	bucket, err := upstream.NewFolder(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -29,6 +29,48 @@ func TestManySmallChunks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// TestReadSegments: any row of segments of a pack is read alone.
+func TestReadSegments(t *testing.T) {
+	s := newStoreOf(t)
+	var rec *pack.Record
+	w := s.NewWriter(t.Context(), false, func(r *pack.Record) { rec = r })
+	const segments, size = 30, 300_000 // more than a chunk of the seal, and no multiple of one
+	random := rand.NewChaCha8([32]byte{})
+	for range segments {
+		b := w.Buffer(size)[:size]
+		random.Read(b)
+		if err := w.Submit(&Job{Raw: b, Flat: true, Chunks: []Piece{{Len: size, Out: new(chunk.ID), Done: nobody{}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	for first := 0; first < segments; first += 3 {
+		for end := first + 1; end <= segments; end += 4 {
+			r, err := s.ReadSegments(t.Context(), rec, first, end)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := first; i < end; i++ {
+				if data, err := r.Next(true); err != nil || s.Sum(data) != rec.Segments[i].Chunks[0].ID {
+					t.Fatalf("segment %d of %d to %d: %v", i, first, end, err)
+				}
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestManySmallChunks: what a Writer holds in memory of the chunks it has taken
+// does not grow with their number, however small they are.
+func TestManySmallChunks(t *testing.T) {
+	s := newStoreOf(t)
 	const chunks, each = 300_000, 500
 	most := 0 // in open packs and those that travel, and in those that no index object describes
 	var w *Writer
