@@ -119,7 +119,7 @@ chaos: ## a vault fleet under kill -9, pauses, partitions, wrong clocks, full an
 chaos-backup: SEED ?= 1
 chaos-backup: KILLS ?= 200
 chaos-backup: DURATION ?= 10m
-chaos-backup: tools ## backup, prune, forget and copy under kill -9; two writers and a pruner (SEED=n KILLS=200 DURATION=10m)
+chaos-backup: tools ## backup, prune, forget, copy and rekey under kill -9; two writers and a pruner (SEED=n KILLS=200 DURATION=10m)
 	go test -count=1 -timeout 0 -v -run TestUnreliableUpstream ./backup -args -rounds=400 -rounds-seed=$(SEED)
 	go test -count=1 -timeout 0 -v -run 'TestKilledAtRandom|TestTwoWritersAndPruner' ./internal/e2e -args -seed=$(SEED) -kills=$(KILLS) -duration=$(DURATION)
 

@@ -36,6 +36,8 @@ type owner struct {
 	*machine
 	rng   *rand.Rand
 	up    []string                     // arguments that name the upstream
+	extra []string                     // environment that it needs
+	keys  string                       // file with the digits of the store's key
 	known map[string]map[string]string // by snapshot: what its source was
 	took  map[string]time.Duration     // by command: how long it lives when nobody kills it
 	kills map[string]int               // by command
@@ -44,8 +46,9 @@ type owner struct {
 
 func newOwner(t *testing.T, rng *rand.Rand, up []string, env ...string) *owner {
 	t.Helper()
-	o := &owner{machine: newMachine(t, env...), rng: rng, up: up, known: make(map[string]map[string]string),
+	o := &owner{machine: newMachine(t, env...), rng: rng, up: up, extra: env, known: make(map[string]map[string]string),
 		took: make(map[string]time.Duration), kills: make(map[string]int)}
+	o.keys = o.path("digits")
 	if err := os.Mkdir(o.path("src"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -246,11 +249,42 @@ func (o *owner) copied(to string) {
 		o.must("coffer", "copy", "--upstream", "folder:"+to)
 	}
 	fresh := newMachine(o.t)
-	fresh.must("coffer", "recover", "--upstream", "folder:"+to, "--digits-file", o.path("digits"))
+	fresh.must("coffer", "recover", "--upstream", "folder:"+to, "--digits-file", o.keys)
 	fresh.must("coffer", "check", "--read-data")
 	for _, id := range o.ids() {
 		o.restores(fresh, id, o.known[id])
 	}
+}
+
+// rekey gives the store a new key, in three tries at most. One that was killed when
+// all was done leads to another key: each try has a file of its own for the digits.
+func (o *owner) rekey() {
+	files := []string{}
+	file := func() string {
+		files = append(files, o.path(fmt.Sprintf("digits-%d-%d", o.turns, len(files))))
+		return files[len(files)-1]
+	}
+	done := false
+	for try := 0; try < 3 && !done; try++ {
+		_, done = o.try("rekey", "--digits-file", file())
+	}
+	if !done {
+		o.must("coffer", "rekey", "--digits-file", file())
+	}
+	right := slices.DeleteFunc(files, func(f string) bool {
+		_, _, code := o.run("coffer", "recovery", "verify", "--digits-file", f)
+		return code != 0
+	})
+	if len(right) != 1 {
+		o.t.Fatalf("seed %d, turn %d: %d files have the digits of the new key", *seed, o.turns, len(right))
+	}
+	if _, _, code := o.run("coffer", "recovery", "verify", "--digits-file", o.keys); code == 0 {
+		o.t.Fatalf("seed %d, turn %d: the key is the one before", *seed, o.turns)
+	}
+	o.keys = right[0]
+	fresh := newMachine(o.t, o.extra...)
+	fresh.must("coffer", slices.Concat([]string{"recover", "--digits-file", o.keys}, o.up)...)
+	fresh.must("coffer", "check", "--read-data")
 }
 
 // Whatever is killed, and when: nothing that was acknowledged is lost or wrong,
@@ -263,7 +297,7 @@ func TestKilledAtRandom(t *testing.T) {
 		second := t.TempDir()
 		for sum := 0; sum < *kills/2; o.turns++ {
 			forgetting := false
-			switch n := o.rng.IntN(20); {
+			switch n := o.rng.IntN(22); {
 			case n < 10 || o.turns == 0:
 				o.edit()
 				o.try("backup", "--json")
@@ -275,6 +309,9 @@ func TestKilledAtRandom(t *testing.T) {
 			case n < 18:
 				forgetting = true
 				o.try("forget", "--keep-last", "2")
+			case n < 20:
+				o.rekey()
+				second = t.TempDir() // the copy there has the key before
 			default:
 				o.copied(second)
 			}
@@ -291,6 +328,9 @@ func TestKilledAtRandom(t *testing.T) {
 			o.restores(o.machine, id, o.known[id])
 		}
 		t.Logf("%d turns, killed: %v; %d snapshots", o.turns, o.kills, len(o.known))
+		if *kills >= 200 && len(o.kills) < len([]string{"backup", "daemon", "prune", "forget", "copy", "rekey"}) {
+			t.Errorf("not everything was killed: %v", o.kills)
+		}
 	})
 }
 
