@@ -149,8 +149,10 @@ func (p *Proxy) complete(rq *request, t *target, u *uploadRow, list []completePa
 	}
 	table := make([]seal.Part, len(parts))
 	for i, part := range parts {
-		sum, _ := base64.StdEncoding.DecodeString(part.Checksum) // it was encoded here
-		table[i] = seal.Part{Number: part.Number, Size: part.Size, Salt: part.Salt, MD5: part.MD5, Checksum: sum}
+		table[i] = seal.Part{Number: part.Number, Size: part.Size, Salt: part.Salt, MD5: part.MD5}
+		if u.Algorithm != "" { // nobody asks for those of parts that the client did not want
+			table[i].Checksum, _ = base64.StdEncoding.DecodeString(part.Checksum) // it was encoded here
+		}
 	}
 	done, err := p.completedBefore(rq, t, at, r)
 	if err == nil && done == nil {

@@ -1,8 +1,8 @@
 package proxy
 
-// coreCases is the sum of the cases for which the lists and scripts stand. For 40
-// more there are TestCoreHeaders (28), TestCoreOverwrite (9), TestExpired and TestRights (2).
-const coreCases = 230
+// coreCases is the sum of the cases for which the lists and scripts stand. For 42
+// more there are TestCoreHeaders (28), TestCoreOverwrite (9), TestCoreRemoval, TestExpired, TestRights (2) and TestContinue.
+const coreCases = 257
 
 var coreScripts = []coreScript{
 	{"list", 9, "what a listing says of an object is what HEAD says", `
@@ -302,7 +302,7 @@ var coreScripts = []coreScript{
 		PUT {c}/up?retention [X-Amz-Bypass-Governance-Retention: true] << <Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>2095-01-01T00:00:00Z</RetainUntilDate></Retention> -> 403 AccessDenied
 		PUT {c}/gov [X-Amz-Object-Lock-Mode: GOVERNANCE; X-Amz-Object-Lock-Retain-Until-Date: 2095-01-01T00:00:00Z] << x -> 200
 		PUT {c}/gov?retention [X-Amz-Bypass-Governance-Retention: true] << <Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>2095-01-01T00:00:00Z</RetainUntilDate></Retention> -> 200`},
-	{"checksum", 0, "checksums are held, told and kept", `
+	{"checksum", 6, "checksums are held, told and kept", `
 		PUT {b}/key [X-Amz-Checksum-Sha256: /N4rLtula9GI4Cb4u2cQqWnl8M3sIJ9xYbm+gGw4Cyk=] << bar -> 400 BadDigest
 		PUT {b}/key [X-Amz-Checksum-Sha256: /N4rLtula/QIYB+3If6bXDONEO5CnqBPrlURto+/j7k=] << bar -> 200
 		HEAD {b}/key [X-Amz-Checksum-Mode: ENABLED] -> 200 & @X-Amz-Checksum-Sha256 /N4rLtula/QIYB+3If6bXDONEO5CnqBPrlURto+/j7k=
@@ -311,7 +311,55 @@ var coreScripts = []coreScript{
 		PUT {b}/mp?partNumber=1&uploadId={id} [X-Amz-Checksum-Sha256: /N4rLtula/QIYB+3If6bXDONEO5CnqBPrlURto+/j7k=] << bar -> 200 & etag = @Etag
 		POST {b}/mp?uploadId={id} << <CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag><ChecksumSHA256>/N4rLtula/QIYB+3If6bXDONEO5CnqBPrlURto+/j7k=</ChecksumSHA256></Part></CompleteMultipartUpload> -> 200 & sum = <ChecksumSHA256> & has COMPOSITE
 		HEAD {b}/mp [X-Amz-Checksum-Mode: ENABLED] -> 200 & @X-Amz-Checksum-Sha256 {sum}
+		GET {b}/mp?partNumber=1 [X-Amz-Checksum-Mode: ENABLED] -> 206 & @X-Amz-Checksum-Sha256 /N4rLtula/QIYB+3If6bXDONEO5CnqBPrlURto+/j7k= & @X-Amz-Checksum-Type COMPOSITE
 		GET {b}/mp?attributes [X-Amz-Object-Attributes: ObjectParts,Checksum] -> 200 & has <PartsCount>1 & has <ChecksumSHA256>/N4rLtula/QIYB`},
+	{"newer", 15, "what the suite of 2026 asks besides", `
+		PUT {b}/foo+bar%25 << 0123456789 -> 200
+		POST {b}/mp?uploads -> 200 & id = <UploadId>
+		PUT {b}/mp?partNumber=1&uploadId={id} [X-Amz-Copy-Source: {b}/foo%2Bbar%25] -> 200 & etag = <ETag>
+		PUT {b}/mp?partNumber=1&uploadId=none << x -> 404 NoSuchUpload
+		POST {b}/mp?uploadId=none << <CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload> -> 404 NoSuchUpload
+		POST {b}/mp?uploadId={id} << <CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload> -> 200 & tag = <ETag>
+		POST {b}/mp?uploadId={id} << <CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload> -> 200 & has {tag}
+		GET {b}/mp?partNumber=1 -> 206 & body 0123456789 & @X-Amz-Mp-Parts-Count 1
+		GET {b}/mp?attributes [X-Amz-Object-Attributes: ETag,ObjectParts,ObjectSize,StorageClass] -> 200 & has <PartsCount>1 & has <ObjectSize>10 & has <StorageClass>STANDARD
+		GET {b}/mp?attributes&versionId=null [X-Amz-Object-Attributes: ObjectSize] -> 200 & no <ETag>
+		GET {b}/foo%2Bbar%25?attributes [X-Amz-Object-Attributes: ObjectParts,ObjectSize] -> 200 & no <PartsCount> & has <ObjectSize>10
+		HEAD {b}/none -> 404 & @X-Amz-Delete-Marker false
+		PUT {b}?versioning << <VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration> -> 200
+		DELETE {b}/mp -> 204 & one = @X-Amz-Version-Id
+		HEAD {b}/mp -> 404 & @X-Amz-Delete-Marker true & @X-Amz-Version-Id {one}
+		PUT {b}?versioning << <VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration> -> 200
+		PUT {b}/copy [X-Amz-Copy-Source: {b}/foo%2Bbar%25] -> 200
+		PUT {b}/copy [X-Amz-Copy-Source: {b}/copy; X-Amz-Metadata-Directive: REPLACE; X-Amz-Meta-A: b] -> 200
+		HEAD {b}/copy -> 200 & @X-Amz-Version-Id null & @X-Amz-Meta-A b
+		DELETE {b}/copy -> 204 & @X-Amz-Delete-Marker true & @X-Amz-Version-Id null
+		HEAD {b}/copy -> 404 & @X-Amz-Delete-Marker true & @X-Amz-Version-Id null`},
+	{"newer", 2, "aws-chunked is no encoding of the object, private no ACL", `
+		PUT {b}/key [Content-Encoding: deflate, gzip] << x -> 200
+		HEAD {b}/key -> 200 & @Content-Encoding deflate, gzip
+		PUT {b}/key [Content-Encoding: gzip, aws-chunked] << x -> 200
+		HEAD {b}/key -> 200 & @Content-Encoding gzip
+		PUT {b}/key [Content-Encoding: aws-chunked, gzip] << x -> 200
+		HEAD {b}/key -> 200 & @Content-Encoding gzip
+		PUT {b}/key [Content-Encoding: aws-chunked, aws-chunked] << x -> 200
+		HEAD {b}/key -> 200 & @Content-Encoding -
+		PUT {b}/key [X-Amz-Acl: private] << y -> 200
+		GET {b}/key -> 200 & body y`},
+	{"lock", 4, "a lock comes later, and is for uploads in parts too", `
+		PUT {b}?versioning << <VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration> -> 200
+		PUT {b}?object-lock << <ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration> -> 409 InvalidBucketState
+		PUT {b}?versioning << <VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration> -> 200
+		PUT {b}?object-lock << <ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration> -> 200
+		POST {b}/gov?uploads [X-Amz-Object-Lock-Mode: GOVERNANCE; X-Amz-Object-Lock-Retain-Until-Date: 2095-01-01T00:00:00Z] -> 200 & id = <UploadId>
+		PUT {b}/gov?partNumber=1&uploadId={id} << abc -> 200 & etag = @Etag
+		POST {b}/gov?uploadId={id} << <CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload> -> 200 & one = @X-Amz-Version-Id
+		DELETE {b}/gov?versionId={one} -> 403 AccessDenied
+		DELETE {b}/gov?versionId={one} [X-Amz-Bypass-Governance-Retention: true] -> 204
+		POST {b}/held?uploads [X-Amz-Object-Lock-Legal-Hold: ON] -> 200 & id = <UploadId>
+		PUT {b}/held?partNumber=1&uploadId={id} << abc -> 200 & etag = @Etag
+		POST {b}/held?uploadId={id} << <CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload> -> 200 & one = @X-Amz-Version-Id
+		DELETE {b}/held?versionId={one} [X-Amz-Bypass-Governance-Retention: true] -> 403 AccessDenied`},
 	{"cors", 1, "rules of other origins are kept", `
 		GET {b}?cors -> 404 NoSuchCORSConfiguration
 		PUT {b}?cors << <CORSConfiguration><CORSRule><AllowedMethod>GET</AllowedMethod><AllowedMethod>PUT</AllowedMethod><AllowedOrigin>*.get</AllowedOrigin></CORSRule></CORSConfiguration> -> 200

@@ -301,6 +301,32 @@ func TestCoreOverwrite(t *testing.T) {
 	}
 }
 
+// TestCoreRemoval: whoever removes the same versions at the same time as others is
+// told that they are gone.
+func TestCoreRemoval(t *testing.T) {
+	w := newBucket(t)
+	w.must(call{method: "PUT", path: "/bucket", query: "versioning=", body: []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")}, 200)
+	list := "<Delete>"
+	for i := range 15 {
+		key := fmt.Sprintf("key%d", i%5)
+		a := w.must(call{method: "PUT", path: "/bucket/" + key, body: []byte(key)}, 200)
+		list += "<Object><Key>" + key + "</Key><VersionId>" + a.header.Get("X-Amz-Version-Id") + "</VersionId></Object>"
+	}
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			a := w.do(call{method: "POST", path: "/bucket", query: "delete=", body: []byte(list + "</Delete>")})
+			if a.status != 200 || bytes.Count(a.body, []byte("<Deleted>")) != 15 {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		})
+	}
+	wg.Wait()
+	if a := w.do(call{method: "GET", path: "/bucket", query: "versions="}); bytes.Contains(a.body, []byte("<VersionId>")) {
+		t.Errorf("left: %s", a.body)
+	}
+}
+
 // gated gives all but the last byte of data, and that once gate is closed.
 func gated(data []byte, gate <-chan struct{}) func([]byte) (int, error) {
 	at := 0

@@ -257,10 +257,10 @@ func TestMultipartChecksum(t *testing.T) {
 	for _, tt := range []struct {
 		alg  algorithm
 		kind string
-	}{{algCRC32, typeFull}, {algCRC64NVME, typeFull}, {algCRC32C, typeComposite}, {algSHA256, typeComposite}} {
+	}{{algCRC32, typeFull}, {algCRC64NVME, typeFull}, {algCRC32C, typeFull}, {algCRC32C, typeComposite}, {algSHA1, typeComposite}, {algSHA256, typeComposite}} {
 		upload := w.startUpload("/bucket/key", "X-Amz-Checksum-Algorithm", string(tt.alg), "X-Amz-Checksum-Type", tt.kind)
 		whole, composite := tt.alg.new(), tt.alg.new()
-		parts := ""
+		parts, last := "", ""
 		for i, d := range data {
 			h := tt.alg.new()
 			h.Write(d)
@@ -268,6 +268,7 @@ func TestMultipartChecksum(t *testing.T) {
 			composite.Write(h.Sum(nil))
 			value := base64.StdEncoding.EncodeToString(h.Sum(nil))
 			a := w.must(call{method: "PUT", path: "/bucket/key", query: fmt.Sprintf("partNumber=%d&uploadId=%s", i+1, upload), body: d, header: header(tt.alg.header(), value)}, 200)
+			last = value
 			parts += fmt.Sprintf("<Part><PartNumber>%d</PartNumber><ETag>%s</ETag><Checksum%s>%s</Checksum%s></Part>", i+1, a.header.Get("Etag"), tt.alg, value, tt.alg)
 		}
 		want := base64.StdEncoding.EncodeToString(whole.Sum(nil))
@@ -286,6 +287,13 @@ func TestMultipartChecksum(t *testing.T) {
 		a := w.must(call{method: "HEAD", path: "/bucket/key", header: header("X-Amz-Checksum-Mode", "ENABLED")}, 200)
 		if a.header.Get(tt.alg.header()) != want || a.header.Get("X-Amz-Checksum-Type") != tt.kind {
 			t.Errorf("%s %s: HEAD says %v", tt.alg, tt.kind, a.header)
+		}
+		a = w.must(call{method: "GET", path: "/bucket/key", query: "partNumber=2", header: header("X-Amz-Checksum-Mode", "ENABLED")}, 206)
+		if a.header.Get(tt.alg.header()) != last || a.header.Get("X-Amz-Checksum-Type") != tt.kind {
+			t.Errorf("%s %s: GET of a part says %v", tt.alg, tt.kind, a.header)
+		}
+		if again := w.must(complete, 200); !bytes.Contains(again.body, []byte(">"+want+"<")) {
+			t.Errorf("%s %s: the second time: %s", tt.alg, tt.kind, again.body)
 		}
 	}
 }

@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"coffer/seal"
 	"coffer/upstream"
@@ -45,6 +47,7 @@ func (p *Proxy) findIn(ctx context.Context, h http.Header, ix *index, b *bucketR
 			err = errNoSuchVersion
 		}
 	} else if r, err = ix.newest(bucket, key); err == nil && r == nil {
+		h.Set("X-Amz-Delete-Marker", "false")
 		err = errNoSuchKey
 	}
 	if err != nil {
@@ -164,7 +167,7 @@ func sendSpan(w http.ResponseWriter, rq *request, r *row, s span, versioned bool
 func describeSpan(w http.ResponseWriter, rq *request, r *row, s span, versioned bool) {
 	h := w.Header()
 	describe(h, r, rq, versioned)
-	if s.whole && http.CanonicalHeaderKey(rq.Header.Get("X-Amz-Checksum-Mode")) == "Enabled" {
+	if s.whole && wantsChecksum(rq) {
 		describeChecksum(h, r)
 	}
 	h.Set("Content-Length", strconv.FormatInt(s.n, 10))
@@ -177,6 +180,10 @@ func describeSpan(w http.ResponseWriter, rq *request, r *row, s span, versioned 
 		}
 	}
 	w.WriteHeader(status)
+}
+
+func wantsChecksum(rq *request) bool {
+	return strings.EqualFold(rq.Header.Get("X-Amz-Checksum-Mode"), "ENABLED")
 }
 
 // delayed is an answer whose header waits for the first byte: an object that
@@ -237,5 +244,9 @@ func (p *Proxy) wantedSpan(h http.Header, rq *request, f *found) (span, error) {
 		s.off += part.Size
 	}
 	h.Set("X-Amz-Mp-Parts-Count", strconv.Itoa(len(parts)))
+	if c, ok := f.row.checksum(); ok && len(parts[number-1].Checksum) > 0 && wantsChecksum(rq) {
+		h.Set("X-Amz-Checksum-"+c.Algo, base64.StdEncoding.EncodeToString(parts[number-1].Checksum))
+		h.Set("X-Amz-Checksum-Type", c.Type)
+	}
 	return s, nil
 }
