@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"coffer/backup/chunk"
+	"coffer/backup/local"
 	"coffer/backup/pack"
 	"coffer/backup/report"
 	"coffer/backup/store"
@@ -169,6 +171,17 @@ func (p *pruner) use(ctx context.Context, all []*Snapshot) error {
 		return fresh, nil
 	}
 	u := &needs{r: p.r, dir: first, data: func(id chunk.ID) error { _, err := first(id); return err }}
+	if p.r.st.CacheFile() != "" {
+		files, err := filepath.Glob(p.r.st.CacheFile("trees", "*"))
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			t := local.OpenTrees(file, p.r.st.Sum)
+			defer t.Close()
+			u.local = append(u.local, t)
+		}
+	}
 	for _, s := range all {
 		if err := u.snapshot(ctx, s); err != nil {
 			return err
@@ -246,6 +259,9 @@ func (p *pruner) remove(ctx context.Context) error {
 		for _, n := range d.Packs {
 			delete(p.marked, n)
 		}
+	}
+	if len(gone) == 0 {
+		return nil
 	}
 	return p.oldHeads(ctx)
 }

@@ -5,13 +5,15 @@ import (
 	"fmt"
 
 	"coffer/backup/chunk"
+	"coffer/backup/local"
 	"coffer/backup/tree"
 )
 
 // needs walks what snapshots need, each directory once. Anything that cannot be
 // read is an error.
 type needs struct {
-	r *Repo
+	r     *Repo
+	local []*local.Trees // directories that need not be fetched
 	// dir is told the id of a node of a directory, and reports whether it is new.
 	dir func(chunk.ID) (bool, error)
 	// data is told the id of any other chunk, perhaps again and again.
@@ -32,7 +34,7 @@ func (u *needs) node(ctx context.Context, id chunk.ID) error {
 	if fresh, err := u.dir(id); !fresh || err != nil {
 		return err
 	}
-	entries, leaves, err := u.r.st.Node(ctx, id)
+	entries, leaves, err := u.read(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -59,6 +61,16 @@ func (u *needs) node(ctx context.Context, id chunk.ID) error {
 		}
 	}
 	return nil
+}
+
+// read returns a node of a directory, from a cache if one has it.
+func (u *needs) read(ctx context.Context, id chunk.ID) ([]tree.Entry, []tree.Branch, error) {
+	for _, t := range u.local {
+		if node, _ := t.Node(id); node != nil {
+			return tree.Decode(node)
+		}
+	}
+	return u.r.st.Node(ctx, id)
 }
 
 func (u *needs) file(ctx context.Context, e *tree.Entry) error {

@@ -121,15 +121,19 @@ func (s *Store) Source(name string, sealedSize int64) seal.Source {
 
 // OpenPack opens a pack of size plain bytes for reading at any place.
 func (s *Store) OpenPack(ctx context.Context, n pack.Name, size uint32) (*seal.Object, error) {
-	name, sealed := PackName(n), seal.SealedSize(int64(size))
-	o, err := seal.OpenObject(ctx, s.Source(name, sealed), sealed, s.keys, name)
+	o, err := s.openPack(ctx, n, size)
 	if err != nil {
-		return nil, Damaged(name, err)
+		return nil, Damaged(PackName(n), err)
 	}
 	return o, nil
 }
 
-// object is OpenPack, but remembers packs that were opened lately.
+func (s *Store) openPack(ctx context.Context, n pack.Name, size uint32) (*seal.Object, error) {
+	name, sealed := PackName(n), seal.SealedSize(int64(size))
+	return seal.OpenObject(ctx, s.Source(name, sealed), sealed, s.keys, name)
+}
+
+// object is openPack, but remembers packs that were opened lately.
 func (s *Store) object(ctx context.Context, n pack.Name, size uint32) (*seal.Object, error) {
 	c := s.reads
 	c.mu.Lock()
@@ -138,7 +142,7 @@ func (s *Store) object(ctx context.Context, n pack.Name, size uint32) (*seal.Obj
 	if o != nil {
 		return o, nil
 	}
-	o, err := s.OpenPack(ctx, n, size)
+	o, err := s.openPack(ctx, n, size)
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +153,13 @@ func (s *Store) object(ctx context.Context, n pack.Name, size uint32) (*seal.Obj
 	c.objects[n] = o
 	c.mu.Unlock()
 	return o, nil
+}
+
+// opened reports whether object remembers a pack.
+func (s *Store) opened(n pack.Name) bool {
+	s.reads.mu.Lock()
+	defer s.reads.mu.Unlock()
+	return s.reads.objects[n] != nil
 }
 
 // segment returns a plain segment. With ahead, those of the same kind that
@@ -192,17 +203,16 @@ func (s *Store) segment(ctx context.Context, l Place, ahead bool) ([]byte, error
 
 // readPack fills b with the plain bytes of a pack from off on.
 func (s *Store) readPack(ctx context.Context, p table.Info, off int64, b []byte) error {
-	o, err := s.object(ctx, p.Name, p.Size)
-	if err != nil {
-		return err
-	}
-	body, err := o.NewReader(ctx, off, int64(len(b)))
+	body, at, err := s.OpenRange(ctx, p.Name, p.Size, off, off+int64(len(b)))
 	if err != nil {
 		return Damaged(PackName(p.Name), err)
 	}
 	defer body.Close()
-	if _, err := io.ReadFull(body, b); err != nil {
-		return Damaged(PackName(p.Name), err)
+	if _, err = io.CopyN(io.Discard, body, off-at); err == nil {
+		_, err = io.ReadFull(body, b)
+	}
+	if err != nil {
+		return Damaged(PackName(p.Name), NoEOF(err))
 	}
 	return nil
 }

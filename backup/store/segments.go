@@ -13,7 +13,7 @@ import (
 // that: at is where. If most of what is before end is wanted it is read as one
 // stream from the beginning, for that is one request.
 func (s *Store) OpenRange(ctx context.Context, n pack.Name, size uint32, off, end int64) (body io.ReadCloser, at int64, err error) {
-	if off > max(end/4, aheadBytes/4) {
+	if off > max(end/4, aheadBytes/4) || off > 0 && s.opened(n) {
 		o, err := s.object(ctx, n, size)
 		if err != nil {
 			return nil, 0, err
