@@ -95,9 +95,11 @@ func (a *app) rekey(ctx context.Context, p *protection) error {
 
 // nextKey returns the key of the store until now and the one from now on, which is
 // the store's when it returns: it begins, or finds out how far an earlier run came.
+// The two are equal if that one has sealed everything.
 func (a *app) nextKey(ctx context.Context, u *config.User, b upstream.Bucket, profile keyring.Profile, p *protection) (before, next seal.Key, _ keyring.Profile, err error) {
 	next, err = keyring.NextKey(u.StateDir, false)
-	if err == nil && profile.Verify(next.Keys(profile.Store)) == nil { // it is the store's, perhaps not this machine's yet
+	inForce := err == nil && profile.Verify(next.Keys(profile.Store)) == nil
+	if inForce { // perhaps not this machine's yet
 		if err := keyring.Save(u.StateDir, profile, next); err != nil {
 			return before, next, profile, err
 		}
@@ -125,6 +127,14 @@ func (a *app) nextKey(ctx context.Context, u *config.User, b upstream.Bucket, pr
 	}
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, seal.ErrKey) {
 		return before, next, profile, err
+	}
+	if inForce && errors.Is(err, fs.ErrNotExist) { // an earlier run has done all but forget it
+		return key, key, profile, nil
+	}
+	if inForce {
+		if err := keyring.ForgetNext(u.StateDir); err != nil {
+			return before, next, profile, err
+		}
 	}
 	next, profile, err = a.beginRekey(ctx, u, b, profile, key, p)
 	return key, next, profile, err
@@ -204,14 +214,16 @@ func (a *app) keepDigits(ctx context.Context, file string, key seal.Key) (keyrin
 
 // sealAnew seals all that the store holds under the new key, then forgets the old one.
 func (a *app) sealAnew(ctx context.Context, u *config.User, b upstream.Bucket, from, to *seal.Keys, answer *rekeyed) (err error) {
-	m := a.meter("rekey")
-	answer.Repository, err = backup.Rekey(ctx, b, from, to, m.update)
-	m.stop()
-	if err != nil {
-		return err
-	}
-	if answer.Gateway, err = proxy.Rekey(ctx, b, u.Gateway.Names, from, to); err != nil {
-		return err
+	if from.ID() != to.ID() {
+		m := a.meter("rekey")
+		answer.Repository, err = backup.Rekey(ctx, b, from, to, m.update)
+		m.stop()
+		if err != nil {
+			return err
+		}
+		if answer.Gateway, err = proxy.Rekey(ctx, b, u.Gateway.Names, from, to); err != nil {
+			return err
+		}
 	}
 	// The gateway builds its index anew; its unfinished uploads are sealed under the old key.
 	if err := os.RemoveAll(filepath.Join(u.StateDir, "gateway")); err != nil {
