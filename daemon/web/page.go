@@ -103,7 +103,7 @@ func names(dir string) (all []string) {
 func loadTemplates() map[string]*template.Template {
 	funcs := template.FuncMap{
 		"asset": assetURL, "icon": icon, "nav": func() []link { return navigation },
-		"size": human.Size, "count": countText, "show": printable, "took": tookText, "date": dateText,
+		"size": human.Size, "count": countText, "show": printable, "plural": plural, "took": tookText, "date": dateText,
 	}
 	all := make(map[string]*template.Template)
 	for _, name := range names("templates") {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -88,7 +89,7 @@ func canaryTour(t *testing.T, open func(testing.TB) (string, string, []string), 
 	link := m.must("coffer", "web", "--print")
 	_, login, _ := strings.Cut(strings.TrimSpace(link), "#")
 	passkey := []byte("canary: 32 bytes of a passkey ..")
-	visit(t, link, name, passkey)
+	visit(t, link, name, passkey, newestSnapshot(m), m.path("by-page"))
 	m.say("coffer", "password", "verify", "--password-file", m.path("wrong"))
 	m.say("coffer", "password", "verify", "--password-file", m.path("password"))
 	m.say("coffer", "status")
@@ -169,6 +170,18 @@ func canaryTour(t *testing.T, open func(testing.TB) (string, string, []string), 
 	if !strings.Contains(lists, "cofferd") || !strings.Contains(scraped, "coffer_") {
 		t.Error("the process lists or the metrics were not read")
 	}
+}
+
+// newestSnapshot is the id of a machine's newest snapshot.
+func newestSnapshot(m *machine) string {
+	m.t.Helper()
+	var all []struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal([]byte(m.must("coffer", "snapshots", "--json")), &all); err != nil || len(all) == 0 {
+		m.t.Fatalf("no snapshot: %v", err)
+	}
+	return all[len(all)-1].ID
 }
 
 // found returns the needle that text holds, "" when it holds none.

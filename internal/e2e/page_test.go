@@ -14,8 +14,9 @@ import (
 )
 
 // visit walks over the local page with a link of "coffer web": what the vault, the
-// gateway and the doctor say is there, and a passkey with the given secret is made.
-func visit(t *testing.T, link, bucket string, passkey []byte) {
+// gateway and the doctor say is there, a passkey with the given secret is made, what
+// a pattern would leave out is looked at, and a snapshot is restored to a folder.
+func visit(t *testing.T, link, bucket string, passkey []byte, snapshot, to string) {
 	t.Helper()
 	u, err := url.Parse(strings.TrimSpace(link))
 	if err != nil {
@@ -62,5 +63,7 @@ func visit(t *testing.T, link, bucket string, passkey []byte) {
 	ask("/passkeys", url.Values{"name": {"blue key"}, "credential": {"AAEC"}, "salt": {salt}, "secret": {base64.RawURLEncoding.EncodeToString(passkey)}})
 	ask("/protection", nil, "3 of 3 nodes answer", "10 of 10", "SoftHSM", "blue key", "64 digits")
 	ask("/gateway", nil, bucket)
+	ask("/sources/files/excludes", url.Values{"patterns": {bucket + "-dir/"}}, "1 file, ", bucket)
+	ask("/snapshots/"+snapshot+"/restore?path=/", url.Values{"to": {to}, "do": {"restore"}}, "Restored 1 file")
 	ask("/doctor", url.Values{}, "coffer.toml has no mistake", "Look again")
 }
