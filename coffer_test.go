@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"hsm":              {},
 	"vault":            {"ppss"},
 	"keyring":          {"seal", "upstream", "vault"},
-	"backup":           {"backup/chunk", "backup/ignore", "backup/pack", "backup/report", "backup/restic", "backup/restore", "backup/scan", "backup/store", "backup/table", "backup/tree", "seal", "upstream"},
+	"backup":           {"backup/chunk", "backup/ignore", "backup/local", "backup/pack", "backup/report", "backup/restic", "backup/restore", "backup/scan", "backup/store", "backup/table", "backup/tree", "seal", "upstream"},
 	"backup/chunk":     {},
 	"backup/ignore":    {},
 	"backup/local":     {"backup/chunk", "backup/pack", "backup/tree"},
