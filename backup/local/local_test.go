@@ -112,6 +112,35 @@ func TestJournal(t *testing.T) {
 	none.Close(true)
 }
 
+// FuzzTrees: whatever the cache of directories says, a node is what its id says.
+func FuzzTrees(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "seed")
+	node := []byte("node")
+	w := NewTreeWriter(path)
+	w.Add(sum(node), 5, node)
+	if err := w.Commit(); err != nil {
+		f.Fatal(err)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		path := filepath.Join(t.TempDir(), "trees")
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		trees := OpenTrees(path, sum)
+		defer trees.Close()
+		for id := range trees.at {
+			if got, _ := trees.Node(id); got != nil && sum(got) != id {
+				t.Errorf("node %s is %q", id, got)
+			}
+		}
+	})
+}
+
 func FuzzJournal(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "seed")
 	j := OpenJournal(path, zap.NewNop())
