@@ -21,7 +21,7 @@ func newStoreOf(t *testing.T) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf := Config{Bucket: bucket, Keys: key.Keys(seal.NewStoreID()), CacheDir: t.TempDir()}
+	conf := Config{Bucket: bucket, Keys: key.Keys(seal.NewStoreID()), CacheDir: t.TempDir(), Uploads: 1}
 	if err := Init(t.Context(), conf, DefaultFormat()); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestReadSegments(t *testing.T) {
 // does not grow with their number, however small they are.
 func TestManySmallChunks(t *testing.T) {
 	s := newStoreOf(t)
-	const chunks, each = 300_000, 500
+	const chunks, each = 210_000, 500
 	most := 0 // in open packs and those that travel, and in those that no index object describes
 	var w *Writer
 	w = s.NewWriter(t.Context(), false, func(*pack.Record) {

@@ -275,8 +275,8 @@ func (o *owner) rekey() {
 		_, _, code := o.run("coffer", "recovery", "verify", "--digits-file", f)
 		return code != 0
 	})
-	if len(right) != 1 {
-		o.t.Fatalf("seed %d, turn %d: %d files have the digits of the new key", *seed, o.turns, len(right))
+	if len(right) == 0 { // several, if a try that went on wrote them again
+		o.t.Fatalf("seed %d, turn %d: no file has the digits of the new key", *seed, o.turns)
 	}
 	if _, _, code := o.run("coffer", "recovery", "verify", "--digits-file", o.keys); code == 0 {
 		o.t.Fatalf("seed %d, turn %d: the key is the one before", *seed, o.turns)
