@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -162,6 +163,11 @@ func (s *Store) propose(ctx context.Context, n *node) {
 // gather takes first and what else waits and fits. Proposals that were given up
 // are left out; one that does not fit is returned for the next entry.
 func (s *Store) gather(first *proposal) (batch []*proposal, spill *proposal) {
+	// Whoever can run at once may have a proposal, too. When nobody can this costs
+	// nothing, and without it the first of a burst is an entry of its own.
+	for n := -1; n != len(s.queue); runtime.Gosched() {
+		n = len(s.queue)
+	}
 	size := 1 + 2 // kind and count
 	for p := first; ; {
 		if size += commandSize(p.cmd); size > MaxEntry {
