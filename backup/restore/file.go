@@ -198,7 +198,8 @@ func (f *fetcher) spoilt(info table.Info, wants []want, err error) []want {
 // were not served.
 func (f *fetcher) stream(ctx context.Context, info table.Info, wants []want) ([]want, error) {
 	first, last := info.Segments[wants[0].seg], info.Segments[wants[len(wants)-1].seg]
-	body, at, err := f.x.st.OpenRange(ctx, info.Name, info.Size, int64(first.Off), int64(last.Off)+int64(last.Stored))
+	at := int64(first.Off)
+	body, err := f.x.st.OpenRange(ctx, info.Name, info.Size, at, int64(last.Off)+int64(last.Stored))
 	if err != nil {
 		return wants, err
 	}

@@ -9,17 +9,12 @@ import (
 	"coffer/seal"
 )
 
-// OpenRange reads the plain bytes of a pack up to end, from off on or from before
-// that: at is where. If most of what is before end is wanted it is read as one
-// stream from the beginning, for that is one request.
-func (s *Store) OpenRange(ctx context.Context, n pack.Name, size uint32, off, end int64) (body io.ReadCloser, at int64, err error) {
+// OpenRange reads the plain bytes of a pack from off up to end. If most of what is before
+// end is wanted the pack is read as one stream from the beginning, for that is one request;
+// but damage before off is not of the range, and it is read alone then.
+func (s *Store) OpenRange(ctx context.Context, n pack.Name, size uint32, off, end int64) (io.ReadCloser, error) {
 	if off > max(end/4, aheadBytes/4) || off > 0 && s.opened(n) {
-		o, err := s.object(ctx, n, size)
-		if err != nil {
-			return nil, 0, err
-		}
-		body, err := o.NewReader(ctx, off, end-off)
-		return body, off, err
+		return s.openAlone(ctx, n, size, off, end)
 	}
 	name := PackName(n)
 	sealed, length := seal.SealedSize(int64(size)), int64(-1)
@@ -28,14 +23,27 @@ func (s *Store) OpenRange(ctx context.Context, n pack.Name, size uint32, off, en
 	}
 	raw, err := s.Source(name, sealed)(ctx, 0, length)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	opened, err := seal.NewReader(raw, s.keys, name)
 	if err != nil {
 		raw.Close()
-		return nil, 0, err
+		return nil, err
 	}
-	return &bothClosers{opened, raw}, 0, nil
+	body := &bothClosers{opened, raw}
+	if _, err := io.CopyN(io.Discard, body, off); err != nil {
+		body.Close()
+		return s.openAlone(ctx, n, size, off, end)
+	}
+	return body, nil
+}
+
+func (s *Store) openAlone(ctx context.Context, n pack.Name, size uint32, off, end int64) (io.ReadCloser, error) {
+	o, err := s.object(ctx, n, size)
+	if err != nil {
+		return nil, err
+	}
+	return o.NewReader(ctx, off, end-off)
 }
 
 // bothClosers closes a reader and what it reads from.
@@ -67,11 +75,11 @@ func (s *Store) ReadSegments(ctx context.Context, rec *pack.Record, first, end i
 		}
 		last += int64(rec.Segments[i].Stored)
 	}
-	body, at, err := s.OpenRange(ctx, rec.Name, rec.Size, off, last)
+	body, err := s.OpenRange(ctx, rec.Name, rec.Size, off, last)
 	if err != nil {
 		return nil, Damaged(PackName(rec.Name), err)
 	}
-	return &Segments{rec: rec, body: body, skip: off - at, next: first, z: pack.GetDecompressor()}, nil
+	return &Segments{rec: rec, body: body, next: first, z: pack.GetDecompressor()}, nil
 }
 
 // Next returns the next segment, decompressed and valid until the next call; its

@@ -2,7 +2,10 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"coffer/backup/chunk"
@@ -11,9 +14,9 @@ import (
 	"coffer/upstream"
 )
 
-func newStoreOf(t *testing.T) *Store {
+func newStoreIn(t *testing.T, dir string) *Store {
 	t.Helper()
-	bucket, err := upstream.NewFolder(t.TempDir())
+	bucket, err := upstream.NewFolder(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +37,7 @@ func newStoreOf(t *testing.T) *Store {
 
 // TestReadSegments: any row of segments of a pack is read alone.
 func TestReadSegments(t *testing.T) {
-	s := newStoreOf(t)
+	s := newStoreIn(t, t.TempDir())
 	var rec *pack.Record
 	w := s.NewWriter(t.Context(), false, func(r *pack.Record) { rec = r })
 	const segments, size = 30, 300_000 // more than a chunk of the seal, and no multiple of one
@@ -67,10 +70,48 @@ func TestReadSegments(t *testing.T) {
 	}
 }
 
+// TestDamageBefore: damage in front of what is wanted is not in its way.
+func TestDamageBefore(t *testing.T) {
+	dir := t.TempDir()
+	s := newStoreIn(t, dir)
+	var rec *pack.Record
+	w := s.NewWriter(t.Context(), false, func(r *pack.Record) { rec = r })
+	const segments, size = 4, 200_000
+	for i := range segments {
+		b := w.Buffer(size)[:size]
+		rand.NewChaCha8([32]byte{byte(i)}).Read(b)
+		if err := w.Submit(&Job{Raw: b, Flat: true, Chunks: []Piece{{Len: size, Out: new(chunk.ID), Done: nobody{}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, filepath.FromSlash(PackName(rec.Name))+"=") // as a folder upstream names it
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[size/2] ^= 1
+	if err := errors.Join(os.Chmod(file, 0o600), os.WriteFile(file, raw, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for first := range segments {
+		r, err := s.ReadSegments(t.Context(), rec, first, segments)
+		if err != nil {
+			t.Fatalf("from segment %d on: %v", first, err)
+		}
+		if data, err := r.Next(true); (err == nil && s.Sum(data) == rec.Segments[first].Chunks[0].ID) != (first > 0) {
+			t.Errorf("segment %d: %v", first, err)
+		}
+		r.Close()
+	}
+}
+
 // TestManySmallChunks: what a Writer holds in memory of the chunks it has taken
 // does not grow with their number, however small they are.
 func TestManySmallChunks(t *testing.T) {
-	s := newStoreOf(t)
+	s := newStoreIn(t, t.TempDir())
 	const chunks, each = 210_000, 500
 	most := 0 // in open packs and those that travel, and in those that no index object describes
 	var w *Writer
