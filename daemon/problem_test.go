@@ -57,7 +57,9 @@ func TestProblems(t *testing.T) {
 		b := begin(t, state, withNotices(n, clock), src)
 		time.Sleep(time.Minute)
 		b.repo.set(func() { b.repo.fault = errors.New("no route to host") })
-		time.Sleep(65 * time.Minute) // one or two failures
+		for b.Status().Sources[0].Failures == 0 { // its jitter decides when
+			time.Sleep(time.Minute)
+		}
 		b.repo.set(func() { b.repo.fault = nil })
 		time.Sleep(20 * time.Minute)
 		n.want(t)
