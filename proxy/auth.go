@@ -201,8 +201,9 @@ func (p *Proxy) authenticateV2(r *http.Request, q url.Values) (*identity, payloa
 	match := false
 	for _, resource := range canonicalPaths(p.pathStyle(r)) {
 		mac := hmac.New(sha1.New, []byte(secret))
-		mac.Write([]byte(stringToSignV2(r, q, resource)))
-		match = hmac.Equal(mac.Sum(nil), got) || match
+		text, bare := stringToSignV2(r, q, resource)
+		mac.Write([]byte(text))
+		match = hmac.Equal(mac.Sum(nil), got) && bare || match
 	}
 	switch {
 	case !ok || len(got) != sha1.Size: // no signature of any kind that is known
@@ -217,16 +218,24 @@ func (p *Proxy) authenticateV2(r *http.Request, q url.Values) (*identity, payloa
 	return id, payload{kind: payloadUnsigned}, nil
 }
 
-func stringToSignV2(r *http.Request, q url.Values, resource string) string {
+// stringToSignV2 is what signs r of the old kind. Nothing escapes its parts, so ok is
+// false if one has a control byte: a line break in a value would make it read as
+// another request, and who lets people choose a value would sign that.
+func stringToSignV2(r *http.Request, q url.Values, resource string) (text string, ok bool) {
+	ok = true
+	bare := func(s string) string {
+		ok = ok && !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f })
+		return s
+	}
 	var amz []string
 	for name, values := range r.Header {
 		if name = strings.ToLower(name); strings.HasPrefix(name, "x-amz-") {
-			amz = append(amz, name+":"+strings.Join(values, ",")+"\n")
+			amz = append(amz, bare(name+":"+strings.Join(values, ","))+"\n")
 		}
 	}
 	for name, values := range q { // boto3 moves signed headers into the query
 		if name = strings.ToLower(name); strings.HasPrefix(name, "x-amz-") && len(values) == 1 {
-			amz = append(amz, name+":"+values[0]+"\n")
+			amz = append(amz, bare(name+":"+values[0])+"\n")
 		}
 	}
 	slices.Sort(amz)
@@ -238,17 +247,17 @@ func stringToSignV2(r *http.Request, q url.Values, resource string) string {
 		if v := q.Get(name); v != "" {
 			name += "=" + v
 		}
-		signed = append(signed, name)
+		signed = append(signed, bare(name))
 	}
 	if len(signed) > 0 {
 		resource += "?" + strings.Join(signed, "&")
 	}
 	header := func(name string) string {
 		if v := r.Header.Get(name); v != "" {
-			return v
+			return bare(v)
 		}
-		return q.Get(name)
+		return bare(q.Get(name))
 	}
-	return r.Method + "\n" + header("Content-Md5") + "\n" + header("Content-Type") + "\n" + q.Get("Expires") + "\n" +
-		strings.Join(amz, "") + resource
+	return r.Method + "\n" + header("Content-Md5") + "\n" + header("Content-Type") + "\n" + bare(q.Get("Expires")) + "\n" +
+		strings.Join(amz, "") + resource, ok
 }
