@@ -80,11 +80,12 @@ func (g *greeter) greet(peer string, conn net.Conn) error {
 func (g *greeter) refuse(peer string, theirs, known holding, why error) error {
 	g.mu.Lock()
 	owed, again := g.owed[peer]
+	again = again && theirs.atLeast(owed.holding) != nil
 	if !again {
 		g.owed[peer] = debt{known, time.Now()}
 	}
 	g.mu.Unlock()
-	if !again || time.Since(owed.since) < 2*handshakeTimeout || theirs.atLeast(owed.holding) == nil {
+	if !again || time.Since(owed.since) < 2*handshakeTimeout {
 		return fmt.Errorf("%s holds less than is remembered, or was slow to say what: %w", peer, why)
 	}
 	g.detected()

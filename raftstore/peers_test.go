@@ -155,3 +155,28 @@ func TestGreetingThatWasLate(t *testing.T) {
 		})
 	}
 }
+
+// A disk that was rolled back to what is enough for an old debt is found all the same.
+func TestGreetingOfOldDebt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		alarm := false
+		g := mute()
+		g.detected = func() { alarm = true }
+		for _, step := range []struct {
+			known, theirs uint64
+			alarm         bool
+		}{{7, 5, false}, {9, 8, false}, {9, 8, true}} {
+			g.known = func(string) holding { return holding{Start: 1, Index: step.known} }
+			a, b := net.Pipe()
+			go func() {
+				io.ReadFull(b, make([]byte, greetSize))
+				b.Write(holding{}.append(holding{Start: 1, Index: step.theirs}.append([]byte{greetVersion})))
+			}()
+			if err := g.greet("n1", a); err == nil || alarm != step.alarm {
+				t.Errorf("%+v: %v, alarm %v", step, err, alarm)
+			}
+			b.Close()
+			time.Sleep(time.Minute)
+		}
+	})
+}
