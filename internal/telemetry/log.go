@@ -27,11 +27,20 @@ func NewLogger(level, format string) (log *zap.Logger, flush func() error, err e
 	if err != nil {
 		return nil, nil, fmt.Errorf("log level %q: %w", level, err)
 	}
-	w := &zapcore.BufferedWriteSyncer{WS: zapcore.AddSync(struct{ io.Writer }{os.Stderr}), FlushInterval: flushEvery}
+	w := &zapcore.BufferedWriteSyncer{WS: zapcore.AddSync(lossy{os.Stderr}), FlushInterval: flushEvery}
 	if log, err = newLoggerTo(w, l, format); err != nil {
 		return nil, nil, err
 	}
 	return log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return prompt{c} })), w.Stop, nil
+}
+
+// lossy loses what cannot be written: a buffer before it would take the first error,
+// as of a disk that is full for a while, for the end.
+type lossy struct{ io.Writer }
+
+func (w lossy) Write(b []byte) (int, error) {
+	_, _ = w.Writer.Write(b)
+	return len(b), nil
 }
 
 // flushEvery is how late a line may be, and what a killed program's log may lack.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -332,3 +333,30 @@ func TestLease(t *testing.T) {
 		t.Errorf("left behind: %v, %v", families, err)
 	}
 }
+
+// A log whose disk was full goes on when there is room again.
+func TestLogAfterFullDisk(t *testing.T) {
+	full := true
+	var b bytes.Buffer
+	w := &zapcore.BufferedWriteSyncer{WS: zapcore.AddSync(lossy{writerFunc(func(p []byte) (int, error) {
+		if full {
+			return 0, syscall.ENOSPC
+		}
+		return b.Write(p)
+	})})}
+	log, err := newLoggerTo(w, zap.NewAtomicLevel(), "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("lost")
+	log.Sync()
+	full = false
+	log.Info("kept")
+	if err := errors.Join(log.Sync(), w.Stop()); err != nil || strings.Contains(b.String(), "lost") || !strings.Contains(b.String(), "kept") {
+		t.Errorf("%q, %v", b.String(), err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
