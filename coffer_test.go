@@ -84,6 +84,7 @@ var homes = map[string][]string{
 	"github.com/anishathalye/porcupine": {"none"},
 	"github.com/invopop/jsonschema":     {"none"},
 	"github.com/google/jsonschema-go":   {"none"},
+	"golang.org/x/net":                  {"cmd/"},
 	"testing":                           {"internal/"}, // not in the product: it registers flags
 }
 

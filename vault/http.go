@@ -149,7 +149,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 		<-ctx.Done()
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
 		defer cancel()
-		done <- h.Shutdown(stop)
+		err := h.Shutdown(stop)
+		if errors.Is(err, context.DeadlineExceeded) { // somebody does not take his answer
+			err = h.Close()
+		}
+		done <- err
 	}()
 	if err := h.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return err

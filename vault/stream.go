@@ -88,6 +88,10 @@ func (s *Server) serveStream(ctx context.Context, conn net.Conn) {
 	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
 	err := st.serve(ctx, work)
 	if ctx.Err() == nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err // without the addresses
+		}
 		s.log.Debug("a stream has ended", zap.Error(err))
 		return
 	}
@@ -102,10 +106,11 @@ func (s *Server) serveStream(ctx context.Context, conn net.Conn) {
 
 // serve reads requests until it cannot.
 func (st *stream) serve(ctx, work context.Context) error {
-	r := bufio.NewReaderSize(st.conn, 16<<10)
+	r := bufio.NewReaderSize(st.conn, 4<<10)
 	remote := st.conn.RemoteAddr().String()
+	idle := frameTime // who connects has something to ask
 	for {
-		f, data, err := st.next(ctx, r)
+		f, data, err := st.next(ctx, r, idle)
 		if err != nil {
 			return err
 		}
@@ -121,14 +126,15 @@ func (st *stream) serve(ctx, work context.Context) error {
 			st.send(frame{id: f.id, status: http.StatusTooManyRequests}, nil)
 			continue
 		}
+		idle = streamIdle
 		go st.request(work, f.id, data)
 	}
 }
 
 // next reads a request. One that has begun must be there soon.
-func (st *stream) next(ctx context.Context, r *bufio.Reader) (f frame, data []byte, err error) {
+func (st *stream) next(ctx context.Context, r *bufio.Reader, idle time.Duration) (f frame, data []byte, err error) {
 	if r.Buffered() == 0 {
-		if err := st.within(ctx, streamIdle); err != nil {
+		if err := st.within(ctx, idle); err != nil {
 			return f, nil, err
 		}
 		if _, err := r.Peek(1); err != nil {
@@ -147,8 +153,9 @@ func (st *stream) next(ctx context.Context, r *bufio.Reader) (f frame, data []by
 
 // within bounds the reads that follow, unless ctx has ended.
 func (st *stream) within(ctx context.Context, d time.Duration) error {
-	if err := st.conn.SetReadDeadline(time.Now().Add(d)); err != nil {
-		return err
+	now := time.Now()
+	if err := errors.Join(st.conn.SetReadDeadline(now.Add(d)), st.conn.SetWriteDeadline(now.Add(2*callTime))); err != nil {
+		return err // TLS may have to write before it has read
 	}
 	return ctx.Err() // asked after: when ctx ends, the deadline is set to the past
 }
@@ -244,7 +251,7 @@ func (g *signing) add(u unsigned) {
 // run signs until nothing waits.
 func (g *signing) run() {
 	for {
-		for n := -1; n != g.count(); { // whoever can go on may have an answer, too; if nobody can, this costs nothing
+		for n := -1; n != g.count() && n < maxLeaves; { // whoever can go on may have an answer, too; if nobody can, this costs nothing
 			n = g.count()
 			runtime.Gosched()
 		}

@@ -122,7 +122,7 @@ func TestStreamOfAHostileClient(t *testing.T) {
 		from, to time.Duration // after which the node has closed the stream
 		answered int
 	}{
-		"says nothing": {func(*testing.T, *testFleet, net.Conn) {}, streamIdle, streamIdle, 0},
+		"says nothing": {func(*testing.T, *testFleet, net.Conn) {}, frameTime, frameTime, 0},
 		"is silent after a request": {func(t *testing.T, f *testFleet, conn net.Conn) {
 			conn.Write(request(f))
 		}, streamIdle, streamIdle, 1},

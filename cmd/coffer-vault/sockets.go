@@ -6,9 +6,14 @@ import (
 	"net"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/net/netutil"
 
 	"coffer/internal/config"
 )
+
+// maxConnections bounds what clients can take of the memory: some 33 KB each while
+// they are idle. More wait until one ends.
+const maxConnections = 4096
 
 // listenForClients takes the socket that systemd passed by the name "client", so
 // that no request is lost while the node starts, or opens that of the
@@ -22,12 +27,12 @@ func listenForClients(ctx context.Context, c *config.Vault) (net.Listener, error
 		if name != "client" || len(listeners) != 1 {
 			return nil, &exitError{fmt.Errorf("sockets from systemd: %d are named %q, one named client is wanted", len(listeners), name), exitConfig, ""}
 		}
-		return listeners[0], nil
+		return netutil.LimitListener(listeners[0], maxConnections), nil
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return nil, hinted(fmt.Errorf("listening for clients: %w", err), "listen is in use, or not this machine's")
 	}
-	return l, nil
+	return netutil.LimitListener(l, maxConnections), nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"coffer/internal/config"
@@ -86,7 +87,7 @@ func (g *gateway) run(ctx context.Context, l net.Listener) error {
 		return &exitError{fmt.Errorf("the gateway's socket %s can be reached from other machines", l.Addr()), exitConfig, "that needs gateway.tls_cert and tls_key, or allow_plain = true"}
 	}
 	g.log.Info("gateway", zap.Stringer("listen", l.Addr()), zap.Bool("tls", g.cert != nil))
-	l = newLimitListener(l, maxConnections)
+	l = netutil.LimitListener(l, maxConnections)
 	if g.cert != nil {
 		l = tls.NewListener(l, &tls.Config{GetCertificate: g.cert.get, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12})
 	}

@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"math/big"
 	"net"
 	"net/http"
@@ -238,48 +237,4 @@ func TestPlainBeyondLoopback(t *testing.T) {
 	if cmd.ProcessState.ExitCode() != exitConfig || !strings.Contains(string(out), "allow_plain") {
 		t.Errorf("exit: %v\n%s", err, out)
 	}
-}
-
-// TestLimitListener: a connection too many waits for another to end.
-func TestLimitListener(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := newLimitListener(inner, 1)
-	accepted := make(chan net.Conn, 2)
-	ended := make(chan error, 1)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				ended <- err
-				return
-			}
-			accepted <- c
-		}
-	}()
-	for range 2 {
-		c, err := net.Dial("tcp", inner.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	first := <-accepted
-	select {
-	case <-accepted:
-		t.Error("a second connection was accepted beside the first")
-	case <-time.After(50 * time.Millisecond):
-	}
-	first.Close()
-	first.Close() // counts once
-	second := <-accepted
-	if err := l.Close(); err != nil {
-		t.Error(err)
-	}
-	if err := <-ended; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("got %v after Close", err)
-	}
-	second.Close()
 }
