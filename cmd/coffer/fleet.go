@@ -15,10 +15,18 @@ import (
 // isNode says whether a vault is named by the address of a node, not by a fleet file.
 func isNode(fleet string) bool { return strings.HasPrefix(fleet, "https://") }
 
-// fleetFile reads the fleet file, or has the node at that address show it.
+// fleetFile reads the fleet file, or has the node at that address show it: once in a run,
+// for what was used is what must be kept.
 func (a *app) fleetFile(ctx context.Context, fleet string, roots vault.Roots) ([]byte, error) {
 	if isNode(fleet) {
-		return a.fetch(ctx, fleet, roots)
+		if a.shown != nil {
+			return a.shown, nil
+		}
+		b, err := a.fetch(ctx, fleet, roots)
+		if err == nil {
+			a.shown = b
+		}
+		return b, err
 	}
 	b, err := readFile(fleet, maxFleetFile)
 	if err != nil {
@@ -71,6 +79,7 @@ func (a *app) openVault(ctx context.Context, v config.VaultClient, stateDir stri
 		return nil, err
 	}
 	if isNode(v.Fleet) {
+		a.shown = newer
 		return client, nil
 	}
 	a.say("The vault %q has a new manifest, number %d; its root keys have signed it.", client.Manifest().Name, client.Manifest().Sequence)

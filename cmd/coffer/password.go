@@ -72,6 +72,9 @@ func (a *app) vaultToUse(cmd *cobra.Command, u *config.User, p *protection) (con
 	if p.account != "" || len(p.roots) > 0 {
 		return had, usagef("--account and --vault-root are for a store without a vault")
 	}
+	if isNode(p.fleet) {
+		return had, hint(usagef("a vault that takes the place of another is named by its fleet file"), "an address proves only that the same roots have signed: that of the former vault would do as well")
+	}
 	if p.fleet != "" {
 		had.Fleet = p.fleetPlace()
 	}

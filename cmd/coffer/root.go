@@ -30,6 +30,7 @@ type app struct {
 	configFile string // --config
 	json       bool   // --json
 	missed     misses // what mirrors did not get
+	shown      []byte // the fleet file that a node showed
 }
 
 func (a *app) root() *cobra.Command {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 
 	"coffer/daemon"
 	"coffer/daemon/web"
@@ -20,6 +21,7 @@ import (
 const (
 	maxFleet  = 1 << 20
 	maxDoctor = 1 << 20 // of what the doctor says
+	newerTime = 3 * time.Second
 )
 
 // askVault asks the nodes of the vault about the account; it spends no attempt.
@@ -72,8 +74,11 @@ func openVault(ctx context.Context, c *config.User) (*vault.Client, error) {
 			return nil, fmt.Errorf("reading the vault's account token: %w", err)
 		}
 	}
-	cc := vault.ClientConfig{Manifest: manifest, Roots: roots, Account: c.Vault.Account, Token: token}
-	if newer, err := vault.NewerManifest(ctx, cc); err == nil && newer != nil {
+	cc := vault.ClientConfig{Manifest: manifest, Roots: roots, Account: c.Vault.Account, Token: token,
+		StateDir: filepath.Join(c.StateDir, "vault")} // as the command's: none of them goes back to an older one
+	asking, cancel := context.WithTimeout(ctx, newerTime)
+	defer cancel()
+	if newer, err := vault.NewerManifest(asking, cc); err == nil && newer != nil {
 		cc.Manifest = newer
 	}
 	return vault.NewClient(cc)
