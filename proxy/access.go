@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/xml"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -289,15 +290,25 @@ func (p *Proxy) getAccessBlock(w http.ResponseWriter, rq *request) error {
 	}
 }
 
+// maxAccessBlock is for four flags, in bytes.
+const maxAccessBlock = 4 << 10
+
+// putAccessBlock keeps the flags and nothing else of what it is sent.
 func (p *Proxy) putAccessBlock(w http.ResponseWriter, rq *request) error {
-	raw, err := p.readSmall(rq, maxXML)
+	raw, err := p.readSmall(rq, maxAccessBlock)
 	if err != nil {
 		return err
 	}
-	if err := parseXML(raw, new(accessBlock)); err != nil {
+	var a accessBlock
+	if err := parseXML(raw, &a); err != nil {
 		return err
 	}
-	return p.keepDocument(w, rq, blockDocument, raw, http.StatusOK)
+	var flags bytes.Buffer
+	root := xml.StartElement{Name: xml.Name{Space: xmlNamespace, Local: "PublicAccessBlockConfiguration"}}
+	if err := xml.NewEncoder(&flags).EncodeElement(a, root); err != nil {
+		return fmt.Errorf("encoding what is blocked: %w", err)
+	}
+	return p.keepDocument(w, rq, blockDocument, flags.Bytes(), http.StatusOK)
 }
 
 func (p *Proxy) deleteAccessBlock(w http.ResponseWriter, rq *request) error {

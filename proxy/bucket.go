@@ -179,8 +179,11 @@ func (p *Proxy) keepBucket(ctx context.Context, ix *index, bucket string, b *buc
 	if err != nil {
 		return fmt.Errorf("encoding a bucket: %w", err)
 	}
+	sealed := ix.keys.Seal(at.name, plain)
+	if len(sealed) > maxBucketRow { // it would not be read again
+		return errInvalidRequest.saying("The settings of the bucket are too large together.")
+	}
 	return p.write(ctx, ix, at, b.Generation, false, func(ctx context.Context) error {
-		sealed := ix.keys.Seal(at.name, plain)
 		_, err := p.bucket.Put(ctx, at.name, bytes.NewReader(sealed), int64(len(sealed)), upstream.PutOptions{})
 		return err
 	}, func(c *change) error {

@@ -192,7 +192,7 @@ func (p *Proxy) restoreBucket(ctx context.Context, ix *index, name, bucket strin
 
 // readBucket reads the row of a bucket from the upstream.
 func (p *Proxy) readBucket(ctx context.Context, ix *index, name string) (*bucketRow, error) {
-	body, _, err := p.bucket.Get(ctx, name, 0, maxXML)
+	body, _, err := p.bucket.Get(ctx, name, 0, maxBucketRow)
 	if err != nil {
 		return nil, err
 	}

@@ -146,12 +146,12 @@ func (k *rekeyer) key(ctx context.Context, name string, e *seal.Envelope) (*seal
 
 // row reads the sealed row of a bucket.
 func (k *rekeyer) row(ctx context.Context, keys *seal.Keys, name string) ([]byte, error) {
-	body, _, err := k.p.bucket.Get(ctx, name, 0, maxXML)
+	body, _, err := k.p.bucket.Get(ctx, name, 0, maxBucketRow)
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
-	sealed, err := io.ReadAll(io.LimitReader(body, maxXML))
+	sealed, err := io.ReadAll(io.LimitReader(body, maxBucketRow))
 	if err != nil {
 		return nil, err
 	}

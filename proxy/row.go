@@ -58,13 +58,16 @@ func (r *row) checksum() (seal.Checksum, bool) {
 	return r.Checksums[0], true
 }
 
+// maxBucketRow is how large the sealed row of a bucket may be, in bytes.
+const maxBucketRow = 2 << 20
+
 // bucketRow is what the index and the upstream know of a bucket.
 type bucketRow struct {
 	Created    int64             `cbor:"1,keyasint"`
 	Versioning string            `cbor:"2,keyasint,omitempty"` // "", Enabled or Suspended
 	Owner      string            `cbor:"3,keyasint,omitempty"` // access key that made it
 	Tags       map[string]string `cbor:"4,keyasint,omitempty"`
-	Documents  map[string][]byte `cbor:"5,keyasint,omitempty"` // "cors", "website", "publicAccessBlock": XML, "policy": JSON, as the client gave them; "ownership", "acl": a word
+	Documents  map[string][]byte `cbor:"5,keyasint,omitempty"` // "cors", "website": XML, "policy": JSON, as the client gave them; "publicAccessBlock": XML; "ownership", "acl": a word
 	Lock       bool              `cbor:"6,keyasint,omitempty"` // object lock
 	LockMode   string            `cbor:"7,keyasint,omitempty"` // default retention
 	LockDays   int               `cbor:"8,keyasint,omitempty"`
