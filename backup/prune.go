@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -172,7 +171,7 @@ func (p *pruner) use(ctx context.Context, all []*Snapshot) error {
 	}
 	u := &needs{r: p.r, dir: first, data: func(id chunk.ID) error { _, err := first(id); return err }}
 	if p.r.st.CacheFile() != "" {
-		files, err := filepath.Glob(p.r.st.CacheFile("trees", "*"))
+		files, err := local.Finished(p.r.st.CacheFile("trees"))
 		if err != nil {
 			return err
 		}

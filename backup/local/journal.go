@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"coffer/backup/pack"
 	"coffer/backup/tree"
@@ -62,6 +63,25 @@ func OpenJournal(path string, log *zap.Logger) *Journal {
 	}
 	j.w = bufio.NewWriterSize(j.f, 64<<10)
 	return j
+}
+
+func mapFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return nil, err
+	}
+	return unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+}
+
+func unmap(data []byte) {
+	if data != nil {
+		unix.Munmap(data)
+	}
 }
 
 // scan finds the records and returns where the first torn one begins.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"go.uber.org/zap"
@@ -69,6 +70,54 @@ func TestTrees(t *testing.T) {
 	a.Abort()
 	if _, err := os.Stat(path + ".new"); !os.IsNotExist(err) {
 		t.Errorf("an aborted cache is left: %v", err)
+	}
+}
+
+// A cache that is cut or written over while it is open costs nodes: not the process,
+// nor what was read before. One that is replaced costs nothing; one that is not
+// finished is none.
+func TestTreesChange(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "trees")
+	node, big := []byte("node"), bytes.Repeat([]byte("big "), 5000)
+	write := func() {
+		w := NewTreeWriter(path)
+		w.Add(sum(node), 5, node)
+		w.Add(sum(big), 5, big)
+		if err := w.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	trees := OpenTrees(path, sum)
+	defer trees.Close()
+	NewTreeWriter(path).Add(sum(node), 5, node) // of a run that was killed
+	if files, err := Finished(dir); err != nil || !slices.Equal(files, []string{path}) {
+		t.Errorf("finished: %q, %v", files, err)
+	}
+	write()
+	if got, _ := trees.Node(sum(big)); !bytes.Equal(got, big) {
+		t.Error("a node is lost when the cache is replaced")
+	}
+	trees = OpenTrees(path, sum)
+	defer trees.Close()
+	got, _ := trees.Node(sum(node))
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(bytes.Repeat([]byte{0xff}, 1000), int64(treeHead)); err != nil {
+		t.Fatal(err)
+	}
+	if bad, _ := trees.Node(sum(node)); bad != nil || !bytes.Equal(got, node) {
+		t.Errorf("written over: %q, and %q was read before", bad, got)
+	}
+	if err := f.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	if bad, _ := trees.Node(sum(big)); bad != nil {
+		t.Errorf("cut to nothing: %q", bad)
 	}
 }
 

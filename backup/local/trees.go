@@ -6,11 +6,12 @@ import (
 	"bufio"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"coffer/backup/chunk"
 )
@@ -25,12 +26,17 @@ const (
 	treeMagic  = "cofftr1\n"
 	treeHead   = len(treeMagic) + 36
 	treeRecord = 32 + 8 + 4
+
+	unfinished = ".new" // ends the name of one that is being written
 )
 
-// Trees are the directories of the last snapshot, by the ids of their nodes.
+// Trees are the directories of the last snapshot, by the ids of their nodes. The file
+// is read, not mapped: a disk that fails, or somebody who cuts it, costs a node and
+// not the process.
 type Trees struct {
-	data     []byte // mapped
-	at       map[chunk.ID]int
+	f        *os.File // nil: there is no cache
+	size     int64
+	at       map[chunk.ID]int64
 	sameBoot bool
 	sum      func([]byte) chunk.ID
 }
@@ -43,68 +49,86 @@ func bootID() string {
 	return strings.Repeat("-", 36)
 }
 
-// OpenTrees maps the cache at path. A cache that is absent or damaged is an empty
+// Finished lists the caches in a folder, without those that a run writes, or was
+// killed over.
+func Finished(dir string) ([]string, error) {
+	all, err := filepath.Glob(filepath.Join(dir, "*"))
+	return slices.DeleteFunc(all, func(path string) bool { return strings.HasSuffix(path, unfinished) }), err
+}
+
+// OpenTrees opens the cache at path. A cache that is absent or damaged is an empty
 // one. sum computes the id of a node.
 func OpenTrees(path string, sum func([]byte) chunk.ID) *Trees {
-	p := &Trees{sum: sum, at: make(map[chunk.ID]int)}
-	data, err := mapFile(path)
-	if err != nil || len(data) < treeHead || string(data[:len(treeMagic)]) != treeMagic {
-		unmap(data)
-		return p
-	}
-	p.data = data
-	boot := string(data[len(treeMagic):treeHead])
-	p.sameBoot = boot == bootID() && boot[0] != '-'
-	for at := treeHead; len(data)-at >= treeRecord; {
-		n := int(binary.LittleEndian.Uint32(data[at+40:]))
-		if n > len(data)-at-treeRecord {
-			break
-		}
-		p.at[chunk.ID(data[at:at+32])] = at
-		at += treeRecord + n
-	}
-	return p
-}
-
-func mapFile(path string) ([]byte, error) {
+	p := &Trees{sum: sum, at: make(map[chunk.ID]int64)}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return p
 	}
-	defer f.Close()
 	info, err := f.Stat()
-	if err != nil || info.Size() == 0 {
-		return nil, err
+	if err != nil {
+		f.Close()
+		return p
 	}
-	return unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
-}
-
-func unmap(data []byte) {
-	if data != nil {
-		unix.Munmap(data)
+	p.f, p.size = f, info.Size()
+	r := bufio.NewReaderSize(io.NewSectionReader(f, 0, p.size), 64<<10)
+	var head [treeHead]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil || string(head[:len(treeMagic)]) != treeMagic {
+		return p
+	}
+	boot := string(head[len(treeMagic):])
+	p.sameBoot = boot == bootID() && boot[0] != '-'
+	for at := int64(treeHead); ; {
+		var rec [treeRecord]byte
+		if _, err := io.ReadFull(r, rec[:]); err != nil {
+			return p
+		}
+		n := int64(binary.LittleEndian.Uint32(rec[40:]))
+		if n > p.size-at-treeRecord {
+			return p
+		}
+		if _, err := r.Discard(int(n)); err != nil {
+			return p
+		}
+		p.at[chunk.ID(rec[:32])] = at
+		at += treeRecord + n
 	}
 }
 
 // Node returns a cached node, nil if it is not there, and its device number, 0
-// if that means nothing now.
+// if that means nothing now. The node is the caller's.
 func (p *Trees) Node(id chunk.ID) (data []byte, dev uint64) {
 	at, ok := p.at[id]
 	if !ok {
 		return nil, 0
 	}
-	n := int(binary.LittleEndian.Uint32(p.data[at+40:]))
-	data = p.data[at+treeRecord:][:n]
+	var rec [treeRecord]byte
+	if _, err := p.f.ReadAt(rec[:], at); err != nil {
+		return nil, 0
+	}
+	n := int64(binary.LittleEndian.Uint32(rec[40:]))
+	if n > p.size-at-treeRecord {
+		return nil, 0
+	}
+	data = make([]byte, n)
+	if _, err := p.f.ReadAt(data, at+treeRecord); err != nil {
+		return nil, 0
+	}
 	if p.sum(data) != id { // the cache is not sealed: a bad disk must not end up in a snapshot
 		return nil, 0
 	}
 	if p.sameBoot {
-		dev = binary.LittleEndian.Uint64(p.data[at+32:])
+		dev = binary.LittleEndian.Uint64(rec[32:])
 	}
 	return data, dev
 }
 
-// Close unmaps the cache: nodes it gave must not be used any more.
-func (p *Trees) Close() { unmap(p.data); p.data, p.at = nil, nil }
+// Close closes the cache, which is an empty one from then on.
+func (p *Trees) Close() {
+	if p.f != nil {
+		p.f.Close()
+	}
+	p.f, p.at = nil, nil
+}
 
 // TreeWriter writes the cache for the next run. Its errors only mean that there
 // will be none.
@@ -123,7 +147,7 @@ func NewTreeWriter(path string) *TreeWriter {
 	if path == "" {
 		return t
 	}
-	if t.f, t.err = os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); t.err != nil {
+	if t.f, t.err = os.OpenFile(path+unfinished, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); t.err != nil {
 		return t
 	}
 	t.w = bufio.NewWriterSize(t.f, 64<<10)
@@ -151,7 +175,8 @@ func (t *TreeWriter) Add(id chunk.ID, dev uint64, node []byte) {
 	t.w.Write(node)
 }
 
-// Commit makes what was added the cache of the next run.
+// Commit makes what was added the cache of the next run. It replaces the one before,
+// which stays as it is for who has that open: a finished cache is never written to.
 func (t *TreeWriter) Commit() error {
 	if t.f == nil {
 		return t.err
@@ -162,7 +187,7 @@ func (t *TreeWriter) Commit() error {
 	}
 	t.f, t.w = nil, nil
 	if err == nil {
-		err = os.Rename(t.path+".new", t.path)
+		err = os.Rename(t.path+unfinished, t.path)
 	}
 	if err != nil {
 		return fmt.Errorf("writing the cache of directories: %w", err)
