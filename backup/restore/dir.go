@@ -229,10 +229,11 @@ func (x *restorer) deleteOthers(d *outDir, entries []tree.Entry) {
 }
 
 // clear makes room for an entry, as the mode of overwriting wants it. It reports
-// false if what is there stays; if that is the same file, its metadata is set.
-func (x *restorer) clear(d *outDir, e *tree.Entry) (write bool, err error) {
+// write false if what is there stays, and whether that is the same file; then its
+// metadata is set.
+func (x *restorer) clear(d *outDir, e *tree.Entry) (write, same bool, err error) {
 	if d.fresh {
-		return true, nil
+		return true, false, nil
 	}
 	err = x.dirs.with(d, func(fd int) error {
 		var st unix.Stat_t
@@ -245,8 +246,9 @@ func (x *restorer) clear(d *outDir, e *tree.Entry) (write bool, err error) {
 		}
 		var old tree.Entry
 		known := posix.Fill(&old, &st)
+		same = known && sameFile(e, &old)
 		left := unfinished(e, &old)
-		if write = left || x.replaces(fd, e, &old, known); !write {
+		if write = left || x.replaces(fd, e, &old, same); !write {
 			return nil
 		}
 		if !left && !x.identical(fd, e, &old) {
@@ -257,7 +259,17 @@ func (x *restorer) clear(d *outDir, e *tree.Entry) (write bool, err error) {
 		}
 		return posix.Remove(fd, e.Name, x.o.Delete)
 	})
-	return write, err
+	return write, same, err
+}
+
+// sameFile reports whether old is taken for the regular file e.
+func sameFile(e, old *tree.Entry) bool {
+	return e.Type == tree.File && old.Type == tree.File && e.Size == old.Size && e.Mtime == old.Mtime
+}
+
+// older reports whether old was modified before e.
+func older(old, e *tree.Entry) bool {
+	return old.Mtime.Sec < e.Mtime.Sec || old.Mtime.Sec == e.Mtime.Sec && old.Mtime.Nsec < e.Mtime.Nsec
 }
 
 // unfinished reports whether old is a file that an interrupted restore has left:
@@ -279,18 +291,17 @@ func (x *restorer) identical(dirfd int, e, old *tree.Entry) bool {
 	return e.Major == old.Major && e.Minor == old.Minor
 }
 
-// replaces decides whether e takes the place of old.
-func (x *restorer) replaces(dirfd int, e, old *tree.Entry, known bool) bool {
-	same := known && e.Type == old.Type && e.Mtime == old.Mtime && (e.Type != tree.File || e.Size == old.Size)
+// replaces decides whether e takes the place of old, which may be the same file.
+func (x *restorer) replaces(dirfd int, e, old *tree.Entry, same bool) bool {
 	switch x.o.Overwrite {
 	case OverwriteNever:
 		return false
 	case OverwriteAlways:
 		return true
 	case OverwriteOlder:
-		return old.Mtime.Sec < e.Mtime.Sec || old.Mtime.Sec == e.Mtime.Sec && old.Mtime.Nsec < e.Mtime.Nsec
+		return older(old, e)
 	}
-	if !same || e.Type != tree.File {
+	if !same {
 		return true
 	}
 	if fd, err := posix.OpenFile(dirfd, e.Name); err == nil && !x.o.DryRun {
@@ -310,7 +321,7 @@ func (x *restorer) special(d *outDir, e *tree.Entry) {
 		return
 	}
 	x.others.Add(1)
-	write, err := x.clear(d, e)
+	write, _, err := x.clear(d, e)
 	if err == nil && write && !x.o.DryRun {
 		err = x.dirs.with(d, func(fd int) error {
 			if err := posix.Make(fd, e); err != nil {

@@ -66,7 +66,7 @@ type restorer struct {
 	dirs  *dirPool
 	top   *outDir
 	all   []*outDir
-	first map[linkKey]*outFile // of the names of a file with several
+	first map[linkKey]*outFile // of the names of a file with several: one that has its content
 	links []hardLink
 
 	wants   map[pack.Name]*packWants // of the batch
@@ -98,14 +98,6 @@ type want struct {
 type packWants struct {
 	number int // packs have numbers in the order in which they became known: that of the files, more or less
 	list   []want
-}
-
-type linkKey struct{ dev, ino uint64 }
-
-type hardLink struct {
-	f    *outFile
-	dir  *outDir
-	name string
 }
 
 // Run restores. A file that a damaged object touches is left out and reported;
@@ -300,20 +292,18 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 		x.log.Warn(path, errors.New("could not be read when it was backed up: left out"))
 		return nil
 	}
-	f := &outFile{x: x, dir: d, e: e, fd: -1}
 	if e.Flags&tree.Linked != 0 {
-		k := linkKey{e.Device, e.Inode}
-		if first, ok := x.first[k]; ok {
-			x.links = append(x.links, hardLink{first, d, e.Name})
-			x.noteLink(d, e)
+		if first, ok := x.first[linkKey{e.Device, e.Inode}]; ok {
+			x.further(first, d, e)
 			return nil
 		}
 		only := *e // it is kept to the end, and must not keep its directory
-		f.e, x.first[k] = &only, f
+		e = &only
 	}
+	f := &outFile{x: x, dir: d, e: e, fd: -1}
 	x.allFiles.Add(1)
 	x.allBytes.Add(e.Size)
-	write, err := x.clear(d, e)
+	write, same, err := x.clear(d, e)
 	if err != nil {
 		x.log.Failed(path, err)
 		return nil
@@ -321,6 +311,9 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 	if !write {
 		x.kept.Add(1)
 		x.doneFiles.Add(1)
+		if same {
+			x.noteFirst(f)
+		}
 		return nil
 	}
 	spans, err := x.st.Spans(ctx, e)
@@ -331,6 +324,7 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 		x.log.Failed(path, err)
 		return nil
 	}
+	x.noteFirst(f)
 	if x.o.DryRun {
 		return nil
 	}
@@ -361,25 +355,6 @@ func (x *restorer) want(ctx context.Context, f *outFile, spans []store.Span) err
 		}
 	}
 	return nil
-}
-
-// noteLink says what a further name of a file takes the place of.
-func (x *restorer) noteLink(d *outDir, e *tree.Entry) {
-	if d.fresh || x.o.Overwrite == OverwriteNever {
-		return
-	}
-	_ = x.dirs.with(d, func(fd int) error { // what cannot be looked at, linking will tell
-		var st unix.Stat_t
-		var old tree.Entry
-		if err := posix.Stat(fd, e.Name, &st); err != nil {
-			return err
-		}
-		known := posix.Fill(&old, &st)
-		if !known || !unfinished(e, &old) && (old.Type != e.Type || old.Size != e.Size || old.Mtime != e.Mtime) {
-			x.log.Replaced(join(d.path, e.Name))
-		}
-		return nil
-	})
 }
 
 // fetch reads the packs that are needed, several at a time.
@@ -413,34 +388,6 @@ func (x *restorer) fetch(ctx context.Context) error {
 	close(queue)
 	wg.Wait()
 	return context.Cause(ctx)
-}
-
-// link makes the further names of files that have several.
-func (x *restorer) link() {
-	for _, l := range x.links {
-		path := join(l.dir.path, l.name)
-		if l.f.failed.Load() {
-			x.log.Failed(path, fmt.Errorf("is a link to %s, which could not be restored", join(l.f.dir.path, l.f.e.Name)))
-			continue
-		}
-		err := x.dirs.with(l.f.dir, func(from int) error {
-			return x.dirs.with(l.dir, func(to int) error {
-				var st unix.Stat_t
-				if x.o.Overwrite == OverwriteNever && posix.Stat(to, l.name, &st) == nil {
-					return nil
-				}
-				if err := posix.Remove(to, l.name, false); err != nil {
-					return err
-				}
-				return unix.Linkat(from, l.f.e.Name, to, l.name, 0)
-			})
-		})
-		if err != nil {
-			x.log.Failed(path, fmt.Errorf("linking: %w", err))
-			continue
-		}
-		x.doneFiles.Add(1)
-	}
 }
 
 // finishDirs sets what directories have, the deepest first.

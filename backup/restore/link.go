@@ -1,0 +1,86 @@
+package restore
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"coffer/backup/posix"
+	"coffer/backup/tree"
+)
+
+// linkKey is that of a file with several names, on the machine that was backed up.
+type linkKey struct{ dev, ino uint64 }
+
+// hardLink is a further name that a file is to get.
+type hardLink struct {
+	f    *outFile
+	dir  *outDir
+	name string
+}
+
+// noteFirst makes further names of a file, if it has any, links to f. What f is
+// must be of the snapshot: written by this restore, or there already and the same.
+func (x *restorer) noteFirst(f *outFile) {
+	if f.e.Flags&tree.Linked != 0 {
+		x.first[linkKey{f.e.Device, f.e.Inode}] = f
+	}
+}
+
+// further plans a further name of a file, unless what has that name stays. What it
+// takes the place of is removed when the file is whole.
+func (x *restorer) further(first *outFile, d *outDir, e *tree.Entry) {
+	x.allFiles.Add(1)
+	keep := false
+	if !d.fresh {
+		_ = x.dirs.with(d, func(fd int) error { // what cannot be looked at, linking will tell
+			var st unix.Stat_t
+			var old tree.Entry
+			if err := posix.Stat(fd, e.Name, &st); err != nil {
+				return err
+			}
+			same := posix.Fill(&old, &st) && sameFile(e, &old)
+			left := unfinished(e, &old)
+			switch x.o.Overwrite {
+			case OverwriteNever:
+				keep = !left
+			case OverwriteOlder:
+				keep = !left && !older(&old, e)
+			}
+			if !keep && !left && !same {
+				x.log.Replaced(join(d.path, e.Name))
+			}
+			return nil
+		})
+	}
+	if keep {
+		x.kept.Add(1)
+		x.doneFiles.Add(1)
+		return
+	}
+	x.links = append(x.links, hardLink{first, d, e.Name})
+}
+
+// link makes the further names of files that have several.
+func (x *restorer) link() {
+	for _, l := range x.links {
+		path := join(l.dir.path, l.name)
+		if l.f.failed.Load() {
+			x.log.Failed(path, fmt.Errorf("is a link to %s, which could not be restored", join(l.f.dir.path, l.f.e.Name)))
+			continue
+		}
+		err := x.dirs.with(l.f.dir, func(from int) error {
+			return x.dirs.with(l.dir, func(to int) error {
+				if err := posix.Remove(to, l.name, x.o.Delete); err != nil {
+					return err
+				}
+				return unix.Linkat(from, l.f.e.Name, to, l.name, 0)
+			})
+		})
+		if err != nil {
+			x.log.Failed(path, fmt.Errorf("linking: %w", err))
+			continue
+		}
+		x.doneFiles.Add(1)
+	}
+}
