@@ -101,7 +101,7 @@ func (p *Proxy) anonymous(r *http.Request) (*identity, payload, error) {
 func (p *Proxy) permit(rq *request) error {
 	operation := rq.op.name
 	if rq.Header.Get("X-Amz-Copy-Source") != "" {
-		operation = map[string]string{"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}[operation]
+		operation = cmp.Or(map[string]string{"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}[operation], operation)
 	}
 	if f := signedOnly[operation]; f != nil && rq.who.anonymous {
 		return f

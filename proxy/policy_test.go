@@ -252,6 +252,12 @@ func TestPublic(t *testing.T) {
 	if a := w.unsigned("PUT", "/bucket/new", "x", "X-Amz-Copy-Source", "bucket/key"); a.status != 403 {
 		t.Errorf("a copy: %d", a.status)
 	}
+	w.policy(policyOf("Allow", "*", "s3:*"), 204)
+	for _, path := range []string{"/bucket?ownershipControls", "/bucket?acl", "/bucket/key?acl", "/bucket/new?uploadId=x&partNumber=1", "/fresh"} {
+		if a := w.unsigned("PUT", path, "", "X-Amz-Copy-Source", "bucket/key", "X-Amz-Acl", "private"); a.status != 403 {
+			t.Errorf("PUT %s with the header of a copy: %d %s", path, a.status, a.body)
+		}
+	}
 	if a := w.unsigned("PUT", "/bucket/new", "x", "X-Amz-Content-Sha256", "wrong"); a.code() != "XAmzContentSHA256Mismatch" {
 		t.Errorf("a wrong hash: %s", a.body)
 	}
