@@ -28,6 +28,7 @@ type outFile struct {
 
 	left   atomic.Int32 // chunks to come
 	failed atomic.Bool
+	kept   bool // it was there and stays: only verified
 	mu     sync.Mutex
 	fd     int // -1: not open
 	users  int // of fd

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"context"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -29,9 +30,9 @@ func (x *restorer) noteFirst(f *outFile) {
 
 // further plans a further name of a file, unless what has that name stays. What it
 // takes the place of is removed when the file is whole.
-func (x *restorer) further(first *outFile, d *outDir, e *tree.Entry) {
+func (x *restorer) further(ctx context.Context, first *outFile, d *outDir, e *tree.Entry) error {
 	x.allFiles.Add(1)
-	keep := false
+	keep, same := false, false
 	if !d.fresh {
 		_ = x.dirs.with(d, func(fd int) error { // what cannot be looked at, linking will tell
 			var st unix.Stat_t
@@ -39,7 +40,7 @@ func (x *restorer) further(first *outFile, d *outDir, e *tree.Entry) {
 			if err := posix.Stat(fd, e.Name, &st); err != nil {
 				return err
 			}
-			same := posix.Fill(&old, &st) && sameFile(e, &old)
+			same = posix.Fill(&old, &st) && sameFile(e, &old)
 			left := unfinished(e, &old)
 			switch x.o.Overwrite {
 			case OverwriteNever:
@@ -54,11 +55,10 @@ func (x *restorer) further(first *outFile, d *outDir, e *tree.Entry) {
 		})
 	}
 	if keep {
-		x.kept.Add(1)
-		x.doneFiles.Add(1)
-		return
+		return x.keep(ctx, &outFile{x: x, dir: d, e: e, fd: -1}, same)
 	}
 	x.links = append(x.links, hardLink{first, d, e.Name})
+	return nil
 }
 
 // link makes the further names of files that have several.

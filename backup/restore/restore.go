@@ -52,7 +52,7 @@ type Options struct {
 	Strip     bool        // put the contents of each of Paths directly into To
 	Overwrite Overwrite
 	Delete    bool // remove what is there and not in the snapshot
-	Verify    bool // read everything again afterwards and compare
+	Verify    bool // read everything again afterwards and compare: what was there already and counts as the same, too
 	DryRun    bool
 	Batch     int // chunks that are planned before they are fetched; 0: 65,536
 	Progress  func(report.Progress)
@@ -70,7 +70,7 @@ type restorer struct {
 	links []hardLink
 
 	wants   map[pack.Name]*packWants // of the batch
-	waiting int                      // chunks in wants
+	waiting int                      // chunks in wants, and files that are kept
 	batch   []*outFile               // its files
 
 	started                        time.Time
@@ -138,6 +138,15 @@ func (x *restorer) run(ctx context.Context) error {
 	}
 	x.link()
 	x.finishDirs()
+	return x.sync()
+}
+
+// sync has all of it on disk: after a power cut a file of the right size and time
+// would count as restored, whatever is in it.
+func (x *restorer) sync() error {
+	if err := unix.Syncfs(x.top.fd); err != nil {
+		return fmt.Errorf("writing what was restored to disk: %w", err)
+	}
 	return nil
 }
 
@@ -294,8 +303,7 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 	}
 	if e.Flags&tree.Linked != 0 {
 		if first, ok := x.first[linkKey{e.Device, e.Inode}]; ok {
-			x.further(first, d, e)
-			return nil
+			return x.further(ctx, first, d, e)
 		}
 		only := *e // it is kept to the end, and must not keep its directory
 		e = &only
@@ -309,12 +317,10 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 		return nil
 	}
 	if !write {
-		x.kept.Add(1)
-		x.doneFiles.Add(1)
 		if same {
 			x.noteFirst(f)
 		}
-		return nil
+		return x.keep(ctx, f, same)
 	}
 	spans, err := x.st.Spans(ctx, e)
 	if err != nil {
@@ -329,6 +335,22 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 		return nil
 	}
 	return x.want(ctx, f, spans)
+}
+
+// keep counts a file that stays as it is. One that is taken for the snapshot's is
+// verified as if it had been written.
+func (x *restorer) keep(ctx context.Context, f *outFile, same bool) error {
+	x.kept.Add(1)
+	x.doneFiles.Add(1)
+	if !same || !x.o.Verify || x.o.DryRun {
+		return nil
+	}
+	f.kept = true
+	x.batch = append(x.batch, f)
+	if x.waiting++; x.waiting >= x.o.Batch {
+		return x.finishBatch(ctx)
+	}
+	return nil
 }
 
 // want plans the data of a file, and fetches what is planned when it is much.

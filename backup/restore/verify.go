@@ -1,7 +1,9 @@
 package restore
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -20,7 +22,11 @@ type piece struct {
 	spans []store.Span
 }
 
-// verify reads what was restored of the batch again, on all cores.
+// errKept is said of a file that no mode of overwriting but one replaces.
+var errKept = errors.New("it was there already, with the size and time of the one in the snapshot: only replacing always restores it")
+
+// verify reads what was restored of the batch again, and what was there already, on
+// all cores.
 func (x *restorer) verify(ctx context.Context) error {
 	pieces := make(chan piece)
 	var wg sync.WaitGroup
@@ -29,6 +35,9 @@ func (x *restorer) verify(ctx context.Context) error {
 			hash, buf := x.st.Hasher(), make([]byte, x.st.Cutter().Params().Max)
 			for p := range pieces {
 				err := p.verify(buf, func(b []byte, s store.Span) bool { return hash.Sum(b) == s.ID })
+				if err != nil && p.f.kept {
+					err = fmt.Errorf("%w; %w", err, errKept)
+				}
 				if err != nil && !p.f.failed.Swap(true) {
 					x.log.Failed(join(p.f.dir.path, p.f.e.Name), fmt.Errorf("verifying: %w", err))
 				}
@@ -65,21 +74,52 @@ func (p piece) verify(buf []byte, right func([]byte, store.Span) bool) error {
 			return err
 		}
 		defer unix.Close(fd)
-		if _, err := unix.Seek(fd, p.spans[0].Off, unix.SEEK_SET); err != nil {
-			return err
-		}
 		for _, s := range p.spans {
 			if s.Hole {
-				if _, err := unix.Seek(fd, s.Off+s.Len, unix.SEEK_SET); err != nil {
+				if err := verifyHole(fd, s, buf); err != nil {
 					return err
 				}
 				continue
 			}
+			if _, err := unix.Seek(fd, s.Off, unix.SEEK_SET); err != nil {
+				return err
+			}
 			b := buf[:s.Len]
-			if n, err := posix.Read(fd, b); err != nil || n < len(b) || !right(b, s) {
-				return fmt.Errorf("bytes %d to %d are not what was backed up (%v)", s.Off, s.Off+s.Len, err)
+			n, err := posix.Read(fd, b)
+			if err != nil {
+				return err
+			}
+			if n < len(b) || !right(b, s) {
+				return differ(s)
 			}
 		}
 		return nil
 	})
+}
+
+func differ(s store.Span) error {
+	return fmt.Errorf("bytes %d to %d are not what was backed up", s.Off, s.Off+s.Len)
+}
+
+// verifyHole reads what has been written in a hole, which must be zeros.
+func verifyHole(fd int, s store.Span, buf []byte) error {
+	for at, end := s.Off, s.Off+s.Len; at < end; {
+		data, err := unix.Seek(fd, at, unix.SEEK_DATA)
+		if err == unix.ENXIO || err == nil && data >= end { // nothing was written any more
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		b := buf[:min(int64(len(buf)), end-data)]
+		n, err := posix.Read(fd, b)
+		if err != nil {
+			return err
+		}
+		if n < len(b) || len(bytes.TrimLeft(b, "\x00")) > 0 {
+			return differ(s)
+		}
+		at = data + int64(n)
+	}
+	return nil
 }

@@ -206,7 +206,7 @@ func (v *restoringView) ended(a *restoreAsk, report backup.Report, err error) {
 	default:
 		v.Headline, v.Tone = "Restored "+plural(report.Files, "file")+", "+human.Size(report.Bytes)+", in "+tookText(report.Took), toneOK
 		if a.verify && len(report.Failed) == 0 {
-			v.Details = append(v.Details, "All of it was read again and is the same as in the snapshot.")
+			v.Details = append(v.Details, verifiedText(a.mode, report.Unchanged))
 		}
 		v.counts(report, "was replaced", "were replaced")
 		if n := len(report.Failed); n > 0 {
@@ -221,6 +221,14 @@ func (v *restoringView) ended(a *restoreAsk, report backup.Report, err error) {
 		}
 		v.Failed = append(v.Failed, fileNote{printable(f.Path), printable(f.Err)})
 	}
+}
+
+// verifiedText says what was verified. Some modes keep files that differ.
+func verifiedText(mode string, kept int64) string {
+	if kept > 0 && (mode == "never" || mode == "older") {
+		return "All that was restored, and what was there with the size and time that the snapshot has, was read again and is the same as in the snapshot. Other files that were kept were not compared."
+	}
+	return "All of it was read again and is the same as in the snapshot."
 }
 
 // plan says what would happen, and whether it may.

@@ -216,3 +216,18 @@ func TestRestoreCommand(t *testing.T) {
 		}
 	}
 }
+
+// What the page says of a verified restore does not claim more than was compared.
+func TestRestoreVerifiedText(t *testing.T) {
+	for _, c := range []struct {
+		mode string
+		kept int64
+		all  bool
+	}{{"", 3, true}, {"changed", 3, true}, {"never", 0, true}, {"never", 1, false}, {"older", 1, false}} {
+		var v restoringView
+		v.ended(&restoreAsk{mode: c.mode, verify: true}, backup.Report{Statistics: backup.Statistics{Files: 4, Unchanged: c.kept}}, nil)
+		if all := strings.HasPrefix(v.Details[0], "All of it was read again"); all != c.all {
+			t.Errorf("%q with %d kept: %q", c.mode, c.kept, v.Details)
+		}
+	}
+}
