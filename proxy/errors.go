@@ -87,6 +87,7 @@ var (
 	errInternal              = &failure{code: "InternalError", status: 500, message: "We encountered an internal error, please try again."}
 	errInvalidAccessKey      = &failure{code: "InvalidAccessKeyId", status: 403, message: "The AWS Access Key Id you provided does not exist in our records."}
 	errInvalidArgument       = &failure{code: "InvalidArgument", status: 400, message: "Invalid argument."}
+	errInvalidURI            = &failure{code: "InvalidURI", status: 400, message: "Couldn't parse the specified URI."}
 	errInvalidBucketName     = &failure{code: "InvalidBucketName", status: 400, message: "The specified bucket is not valid."}
 	errInvalidBucketState    = &failure{code: "InvalidBucketState", status: 409, message: "The request is not valid for the current state of the bucket."}
 	errInvalidDigest         = &failure{code: "InvalidDigest", status: 400, message: "The Content-Md5 you specified is not valid."}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -49,5 +50,35 @@ func TestForgedV2(t *testing.T) {
 	name := `attachment; filename="é & b.txt"`
 	if a := get("/bucket/open", soon, sign("GET\n\n\n"+soon+"\n/bucket/open?response-content-disposition="+name), url.Values{"response-content-disposition": {name}}); string(a.body) != "open" {
 		t.Errorf("a name without control bytes: %d %s", a.status, a.body)
+	}
+}
+
+// TestQueryIsWhole: a query is signed as it is read: no part of it is left out.
+func TestQueryIsWhole(t *testing.T) {
+	w := newBucket(t)
+	w.must(call{method: "PUT", path: "/bucket/other", body: []byte("x")}, 200)
+	u, err := w.g.client().Presign(t.Context(), "GET", "bucket", "", time.Hour, url.Values{"prefix": {"100%/"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(old, with string) answered {
+		query := strings.Replace(u.RawQuery, old, with, 1)
+		if query == u.RawQuery && old != with {
+			t.Fatalf("%q is not in %q", old, query)
+		}
+		return w.unsigned("GET", "/bucket/?"+query, "")
+	}
+	if a := get("", ""); a.status != 200 || strings.Contains(string(a.body), "other") {
+		t.Errorf("as it was signed: %d %s", a.status, a.body)
+	}
+	for _, bent := range []string{"prefix=100%/", "prefix=100%25;%2F", "prefix=100%25%2F&%zz"} {
+		if a := get("prefix=100%25%2F", bent); a.status != 400 || a.code() != "InvalidURI" {
+			t.Errorf("%s: %d %s", bent, a.status, a.body)
+		}
+	}
+	r := w.request(call{method: "GET", path: "/bucket", query: "prefix=a;b"})
+	w.sign(r)
+	if a := w.send(r); a.code() != "InvalidURI" {
+		t.Errorf("a signed header and a semicolon: %d %s", a.status, a.body)
 	}
 }

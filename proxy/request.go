@@ -126,6 +126,9 @@ func (p *Proxy) serve(w http.ResponseWriter, rq *request) error {
 	if isWebsite {
 		return p.serveWebsite(w, rq)
 	}
+	if _, err := url.ParseQuery(rq.URL.RawQuery); err != nil { // a part of it would be as if it were not there
+		return errInvalidURI.because(err)
+	}
 	if source := rq.Header.Get("X-Amz-Copy-Source"); source != "" && rq.Method != http.MethodPut {
 		return badArgument("x-amz-copy-source", source, "You can only specify a copy source header for copy requests.")
 	}

@@ -262,22 +262,15 @@ func canonicalPaths(u *url.URL) []string {
 
 // canonicalQuery sorts the parameters by name and value, without the signature.
 func canonicalQuery(raw string) string {
+	q, _ := url.ParseQuery(raw) // what does not parse nobody reads: serve refuses it
 	var pairs [][2]string
-	for part := range strings.SplitSeq(raw, "&") {
-		if part == "" {
-			continue
-		}
-		name, value, _ := strings.Cut(part, "=")
-		if n, err := url.QueryUnescape(name); err == nil {
-			name = n
-		}
-		if v, err := url.QueryUnescape(value); err == nil {
-			value = v
-		}
+	for name, values := range q {
 		if name == "X-Amz-Signature" {
 			continue
 		}
-		pairs = append(pairs, [2]string{awsEncode(name, true), awsEncode(value, true)})
+		for _, value := range values {
+			pairs = append(pairs, [2]string{awsEncode(name, true), awsEncode(value, true)})
+		}
 	}
 	slices.SortFunc(pairs, func(a, b [2]string) int {
 		if c := strings.Compare(a[0], b[0]); c != 0 {
