@@ -167,7 +167,7 @@ func (p *Proxy) permitIn(rq *request, bucket, key string, actions ...string) err
 			return errAccessDenied
 		case rq.who.anonymous && strings.HasSuffix(q.action, "BucketPolicy"):
 			return errMethodNotAllowed // not even if the policy says so
-		case denied && !(strings.HasSuffix(q.action, "BucketPolicy") && p.rulesPolicy(rq.who, b)):
+		case denied && !(strings.HasSuffix(q.action, "BucketPolicy") && p.rulesPolicy(rq.who, bucket, b)):
 			return errAccessDenied.saying("Access Denied by the policy of the bucket.")
 		}
 	}
@@ -175,13 +175,13 @@ func (p *Proxy) permitIn(rq *request, bucket, key string, actions ...string) err
 }
 
 // rulesPolicy reports whether no policy can keep id from changing it: somebody must
-// be left who can. That is the key that made the bucket or, once that is no more,
-// each that may write to all buckets.
-func (p *Proxy) rulesPolicy(id *identity, b *bucketRow) bool {
-	if p.identity(b.Owner) != nil {
+// be left who can. That is the key that made the bucket or, once that is no more or
+// may not write to it, each that may write to all buckets.
+func (p *Proxy) rulesPolicy(id *identity, bucket string, b *bucketRow) bool {
+	if owner := p.identity(b.Owner); owner != nil && owner.mayWrite() && owner.mayUse(bucket) {
 		return id.key.ID == b.Owner
 	}
-	return len(id.key.Buckets) == 0
+	return id.mayWrite() && (len(id.key.Buckets) == 0 || slices.Contains(id.key.Buckets, "*"))
 }
 
 func (p *Proxy) getBucketPolicy(w http.ResponseWriter, rq *request) error {

@@ -160,6 +160,8 @@ func (p *Proxy) createBucketFor(w http.ResponseWriter, rq *request) error {
 		return &failure{code: "XAdminInvalidRequest", status: 400, message: "The x-vgw-owner header specifying the new bucket owner access key id is either missing or empty"}
 	case owner == nil:
 		return &failure{code: "XAdminUserNotFound", status: 404, message: "No user exists with the provided access key ID."}
+	case !owner.mayWrite() || !owner.mayUse(rq.bucket):
+		return &failure{code: "XAdminInvalidRequest", status: 400, message: "The access key of the new owner may not write to this bucket."}
 	}
 	rq.who = owner
 	return p.createBucket(w, rq)

@@ -189,6 +189,28 @@ func TestPolicyBinds(t *testing.T) {
 	}
 	w.must(manage, 204) // who made the bucket is never locked out
 	w.must(object, 200)
+	access := func(rights string, buckets ...string) { // of who made the bucket
+		t.Helper()
+		keys := append([]AccessKey{{ID: "chief", Secret: NewSecret(testSecret), Buckets: []string{"*"}}}, w.g.config.Access...)
+		keys[1].Rights, keys[1].Buckets = rights, buckets
+		if err := w.g.SetAccess(keys); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chief := as("chief")
+	access("") // nor is everybody, if that key may not write, or not here
+	w.policy(policyOf("Deny", "*", "s3:*"), 204)
+	chief.must(manage, 403)
+	access("read")
+	writer.must(manage, 403)
+	chief.must(manage, 204)
+	access("", "other")
+	chief.policy(policyOf("Deny", "*", "s3:*"), 204)
+	chief.must(manage, 204)
+	access("")
+	for owner, status := range map[string]int{"reader": 400, "writer": 400, "chief": 200} {
+		w.must(call{method: "PATCH", path: "/third/create", header: header("X-Vgw-Owner", owner)}, status)
+	}
 	if a := w.do(call{method: "PUT", path: "/bucket", query: "policy=", body: []byte(policyOf("Allow", "*", "s3:GetObject"))}); a.status != 403 {
 		t.Errorf("a public policy: %d %s", a.status, a.body)
 	}
