@@ -1,10 +1,18 @@
 package backup
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"coffer/backup/store"
+	"coffer/upstream"
 )
 
 // linked is a backup of a and b, which are one file, written an hour ago.
@@ -107,5 +115,65 @@ func TestRestoreVerifiesKept(t *testing.T) {
 			t.Errorf("replaced always: %v", rep.Failed)
 		}
 		same(t, out, f.src)
+	}
+}
+
+// outage is storage that serves a few ranges of packs; broken says what comes of the rest.
+type outage struct {
+	*memory
+	left   atomic.Int64
+	broken func() error
+}
+
+func (o *outage) Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, upstream.Info, error) {
+	if strings.HasPrefix(name, store.PackDir) && o.left.Add(-1) < 0 {
+		return nil, upstream.Info{}, o.broken()
+	}
+	return o.memory.Get(ctx, name, off, n)
+}
+
+// openBelow are the files of this process that lie in a directory.
+func openBelow(tb testing.TB, dir string) (names []string) {
+	fds, err := os.ReadDir("/proc/self/fd")
+	must(tb, err)
+	for _, fd := range fds {
+		if at, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(at, dir) {
+			names = append(names, at)
+		}
+	}
+	return names
+}
+
+// A restore that is stopped, or that storage fails, leaves no file open.
+func TestRestoreStoppedClosesFiles(t *testing.T) {
+	f := newFixture(t)
+	for i := range 10 {
+		f.write(fmt.Sprintf("large%d", i), random(uint64(2000+i), 150<<10))
+	}
+	f.backup()
+	o := &outage{memory: f.bucket.(*memory)}
+	f.conf.Bucket = o
+	f.reopen()
+	s, err := f.repo.Find(t.Context(), "latest", "")
+	must(t, err)
+	for _, stopped := range []bool{true, false} {
+		ctx, stop := context.WithCancel(t.Context())
+		o.left.Store(6)
+		o.broken = func() error {
+			if stopped {
+				stop()
+				return ctx.Err()
+			}
+			return fmt.Errorf("no answer: %w", upstream.ErrUnavailable)
+		}
+		out := filepath.Join(t.TempDir(), "out")
+		rep, err := f.repo.Restore(ctx, RestoreOptions{Snapshot: s, To: out})
+		if err == nil || rep.Read == 0 {
+			t.Errorf("stopped %v: %v after %d bytes", stopped, err, rep.Read)
+		}
+		if open := openBelow(t, out); len(open) > 0 {
+			t.Errorf("stopped %v: %d are open: %q", stopped, len(open), open)
+		}
+		stop()
 	}
 }

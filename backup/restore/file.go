@@ -111,11 +111,22 @@ func (f *outFile) release(last bool) {
 	}
 }
 
+// close closes the file, if it is open. f.mu is held.
 func (f *outFile) close() {
 	if f.fd >= 0 {
 		unix.Close(f.fd)
 		f.fd = -1
 		f.x.openFiles.Add(-1)
+	}
+}
+
+// abandon closes what a restore that ends early leaves unfinished. Nothing writes
+// any more.
+func (x *restorer) abandon() {
+	for _, f := range x.batch {
+		f.mu.Lock()
+		f.close()
+		f.mu.Unlock()
 	}
 }
 

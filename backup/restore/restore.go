@@ -109,6 +109,9 @@ func Run(ctx context.Context, st *store.Store, o Options) (report.Report, error)
 	x := &restorer{st: st, o: &o, rules: ignore.New(nil, "", o.Exclude), dirs: newDirPool(),
 		first: make(map[linkKey]*outFile), wants: make(map[pack.Name]*packWants), started: time.Now()}
 	err := x.run(ctx)
+	if err != nil {
+		x.abandon()
+	}
 	x.dirs.close(x.top)
 	rep := x.log.Report(report.Statistics{Files: x.doneFiles.Load(), Bytes: x.doneBytes.Load(), Dirs: x.nDirs.Load(),
 		Others: x.others.Load(), Unchanged: x.kept.Load(), Read: x.received.Load()})
