@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"coffer/internal/durable"
 	"coffer/seal"
@@ -17,45 +18,68 @@ import (
 // A store gets another backup key in this order, so that at no moment the key that
 // its owner keeps does not open all of it:
 //
-//  1. the next key, in the state folder           NextKey
-//  2. the link, in the store                      Link
+//  1. the next key and the one before, in the state folder   MakeNext
+//  2. the link, in the store                                  Link
 //  3. its owner keeps it
-//  4. the profile of the next key, in the store   Rekeyed
-//  5. the key of this machine                     Save
+//  4. the profile of the next key, in the store               Rekeyed
+//  5. the key of this machine                                 Save
 //  6. every object is sealed anew; the link and the next key go
 //
 // From 4 on the next key is the store's. Who has it finds the one before by the link,
-// on any machine, also when 4 never came.
+// on any machine, also when 4 never came. The machine that began does not need the
+// link: storage that loses it cannot make a rekey look as if it were done.
 
 // LinkName is the name of the link in the store: the backup key before, sealed under
 // the one of the profile. It is there while not all is sealed under that.
 const LinkName = "rekey"
 
-const nextKeyFile = "backup.key.next" // in the state folder: as keyFile
+const nextKeyFile = "backup.key.next" // in the state folder: the next key as in keyFile, an empty line, the one before
 
-// NextKey is the key that the store of this machine is about to get: the one that
-// was made before, if there is one, or else, with create, a new one, durably.
-// Without create [fs.ErrNotExist] says that there is none.
-func NextKey(dir string, create bool) (seal.Key, error) {
-	raw, err := readBounded(filepath.Join(dir, nextKeyFile), maxKeyFile)
+// NextKey is the key that the store of this machine is about to get, or has got while
+// not all is sealed under it, and the one before it, as MakeNext has written them:
+// [fs.ErrNotExist] if there is none.
+func NextKey(dir string) (next, before seal.Key, err error) {
+	path := filepath.Join(dir, nextKeyFile)
+	raw, err := readBounded(path, maxKeyFile)
 	if err == nil {
-		var k seal.Key
-		if k, err = ParseDigits(string(raw)); err == nil {
-			return k, nil
+		text, rest, _ := strings.Cut(string(raw), "\n\n")
+		if next, err = ParseDigits(text); err == nil {
+			before, err = ParseDigits(rest)
+		}
+		if err != nil {
+			err = fmt.Errorf("%s must have the digits of two keys, the next one, an empty line, and the one before: %w", path, err)
 		}
 	}
-	if errors.Is(err, fs.ErrNotExist) && create {
-		k := seal.NewKey()
-		if err = durable.WriteFile(filepath.Join(dir, nextKeyFile), []byte(Digits(k)+"\n"), 0o600); err == nil {
-			return k, nil
-		}
+	if err != nil {
+		return seal.Key{}, seal.Key{}, fmt.Errorf("the next backup key: %w", err)
 	}
-	return seal.Key{}, fmt.Errorf("the next backup key: %w", err)
+	return next, before, nil
 }
 
-// ForgetNext removes what NextKey has made.
+// MakeNext is the key that comes after before: the one that was made for that, or
+// else a new one, durably.
+func MakeNext(dir string, before seal.Key) (seal.Key, error) {
+	next, _, err := NextKey(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return next, err
+	}
+	next = seal.NewKey()
+	if err := durable.WriteFile(filepath.Join(dir, nextKeyFile), []byte(Digits(next)+"\n\n"+Digits(before)+"\n"), 0o600); err != nil {
+		return seal.Key{}, fmt.Errorf("the next backup key: %w", err)
+	}
+	return next, nil
+}
+
+// ForgetNext removes what MakeNext has made, durably.
 func ForgetNext(dir string) error {
-	if err := os.Remove(filepath.Join(dir, nextKeyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := os.Remove(filepath.Join(dir, nextKeyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = durable.SyncDir(dir)
+	}
+	if err != nil {
 		return fmt.Errorf("removing the next backup key: %w", err)
 	}
 	return nil

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,15 +31,18 @@ func (o one) Load(_ context.Context, name string, limit int64) ([]byte, error) {
 // The key that comes next is made once, and leads to the one before; nobody else's does.
 func TestRekey(t *testing.T) {
 	dir, old := t.TempDir(), seal.NewKey()
-	if _, err := NextKey(dir, false); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := NextKey(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a next key before there is one: %v", err)
 	}
-	next, err := NextKey(dir, true)
+	next, err := MakeNext(dir, old)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := NextKey(dir, true); err != nil || !again.Equal(next) || next.Equal(old) {
+	if again, err := MakeNext(dir, old); err != nil || !again.Equal(next) || next.Equal(old) {
 		t.Errorf("another next key: %v", err)
+	}
+	if again, before, err := NextKey(dir); err != nil || !again.Equal(next) || !before.Equal(old) {
+		t.Errorf("other keys than were written: %v", err)
 	}
 	p := NewProfile(old, "host", time.Unix(1_800_000_000, 0), Method{Kind: MethodDigits, Since: time.Unix(1_800_000_000, 0)})
 	q, err := p.Rekeyed(old.Keys(p.Store), next, Method{Kind: MethodPassword, Since: time.Unix(1_800_000_000, 0), Fleet: "home"})
@@ -59,7 +65,14 @@ func TestRekey(t *testing.T) {
 	if err := errors.Join(ForgetNext(dir), ForgetNext(dir)); err != nil {
 		t.Error(err)
 	}
-	if _, err := NextKey(dir, false); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := NextKey(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a next key after it was forgotten: %v", err)
+	}
+	// Without the key before, nobody may believe that there is nothing to seal anew.
+	if err := os.WriteFile(filepath.Join(dir, nextKeyFile), []byte(Digits(next)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := NextKey(dir); err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "two keys") {
+		t.Errorf("one key where there must be two: %v", err)
 	}
 }

@@ -84,20 +84,25 @@ func (a *app) rekey(ctx context.Context, p *protection) error {
 	if a.json {
 		return a.printJSON(answer)
 	}
-	for _, name := range append(answer.Repository.Foreign, answer.Gateway.Foreign...) {
+	foreign := append(answer.Repository.Foreign, answer.Gateway.Foreign...)
+	for _, name := range foreign {
 		a.warn("warning", name, "neither key opens it: it was left as it is")
 	}
 	_, err = fmt.Fprintf(a.out, "The store has a new key. Encrypted anew: %s, %s; keys of S3 objects: %d\n",
 		count(answer.Repository.Objects, "object"), human.Size(answer.Repository.Bytes), answer.Gateway.Objects)
-	a.say("Other machines need it: \"coffer recover\" there. Destroy the old digits, and print the recovery sheet anew.")
+	old := "Destroy the old digits"
+	if len(foreign) > 0 {
+		old = "Keep the old digits, those of earlier keys, too: what was left may need them"
+	}
+	a.say("Other machines need it: \"coffer recover\" there. %s, and print the recovery sheet anew.", old)
 	return err
 }
 
 // nextKey returns the key of the store until now and the one from now on, which is
 // the store's when it returns: it begins, or finds out how far an earlier run came.
-// The two are equal if that one has sealed everything.
+// Only a machine that did not begin it needs the link, which storage may have lost.
 func (a *app) nextKey(ctx context.Context, u *config.User, b upstream.Bucket, profile keyring.Profile, p *protection) (before, next seal.Key, _ keyring.Profile, err error) {
-	next, err = keyring.NextKey(u.StateDir, false)
+	next, replaced, err := keyring.NextKey(u.StateDir)
 	inForce := err == nil && profile.Verify(next.Keys(profile.Store)) == nil
 	if inForce { // perhaps not this machine's yet
 		if err := keyring.Save(u.StateDir, profile, next); err != nil {
@@ -120,21 +125,16 @@ func (a *app) nextKey(ctx context.Context, u *config.User, b upstream.Bucket, pr
 	if err := profile.Verify(key.Keys(profile.Store)); err != nil {
 		return before, next, profile, hint(err, `if another machine gave the store a new key: "coffer recover" gets it`)
 	}
-	before, err = keyring.LoadLink(ctx, inBucket(b), key.Keys(profile.Store))
+	before = replaced
+	if !inForce {
+		before, err = keyring.LoadLink(ctx, inBucket(b), key.Keys(profile.Store))
+	}
 	if err == nil {
 		a.say("Going on with the rekey that was begun.")
 		return before, key, profile, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, seal.ErrKey) {
 		return before, next, profile, err
-	}
-	if inForce && errors.Is(err, fs.ErrNotExist) { // an earlier run has done all but forget it
-		return key, key, profile, nil
-	}
-	if inForce {
-		if err := keyring.ForgetNext(u.StateDir); err != nil {
-			return before, next, profile, err
-		}
 	}
 	next, profile, err = a.beginRekey(ctx, u, b, profile, key, p)
 	return key, next, profile, err
@@ -145,7 +145,7 @@ func (a *app) beginRekey(ctx context.Context, u *config.User, b upstream.Bucket,
 	if err := a.canKeep(u, profile, p); err != nil {
 		return key, profile, err
 	}
-	next, err := keyring.NextKey(u.StateDir, true)
+	next, err := keyring.MakeNext(u.StateDir, key)
 	if err != nil {
 		return key, profile, err
 	}
@@ -214,16 +214,14 @@ func (a *app) keepDigits(ctx context.Context, file string, key seal.Key) (keyrin
 
 // sealAnew seals all that the store holds under the new key, then forgets the old one.
 func (a *app) sealAnew(ctx context.Context, u *config.User, b upstream.Bucket, from, to *seal.Keys, answer *rekeyed) (err error) {
-	if from.ID() != to.ID() {
-		m := a.meter("rekey")
-		answer.Repository, err = backup.Rekey(ctx, b, from, to, m.update)
-		m.stop()
-		if err != nil {
-			return err
-		}
-		if answer.Gateway, err = proxy.Rekey(ctx, b, u.Gateway.Names, from, to); err != nil {
-			return err
-		}
+	m := a.meter("rekey")
+	answer.Repository, err = backup.Rekey(ctx, b, from, to, m.update)
+	m.stop()
+	if err != nil {
+		return err
+	}
+	if answer.Gateway, err = proxy.Rekey(ctx, b, u.Gateway.Names, from, to); err != nil {
+		return err
 	}
 	// The gateway builds its index anew; its unfinished uploads are sealed under the old key.
 	if err := os.RemoveAll(filepath.Join(u.StateDir, "gateway")); err != nil {
@@ -240,8 +238,11 @@ func (a *app) sealAnew(ctx context.Context, u *config.User, b upstream.Bucket, f
 	if len(passkeys) > 0 {
 		a.say("Passkeys opened the old key and were removed: %d. The local page adds new ones.", len(passkeys))
 	}
-	if err := b.Delete(ctx, keyring.LinkName); err != nil {
-		return fmt.Errorf("removing %s: %w", keyring.LinkName, err)
+	// A link that begins at another key is of a machine that has begun the next rekey.
+	if _, err := keyring.LoadLink(ctx, inBucket(b), to); !errors.Is(err, seal.ErrKey) {
+		if err := b.Delete(ctx, keyring.LinkName); err != nil {
+			return fmt.Errorf("removing %s: %w", keyring.LinkName, err)
+		}
 	}
 	return keyring.ForgetNext(u.StateDir)
 }
