@@ -30,24 +30,34 @@ func TestBucketPolicyIsRefused(t *testing.T) {
 		`{"statement":[]}`:                       "Unsupported field statement",
 		`{"Statement":[]}`:                       "Statement is empty",
 		`{"Version":"2012-10-18","Statement":1}`: "valid version",
-		statement(`"allow"`, `"*"`, `"s3:*"`, ours, ""):                                      "Invalid effect",
-		statement(`"Allow"`, `"known"`, `"s3:*"`, ours, `,"Effect":"Deny"`):                  "invalid Json",
-		statement(`"Allow"`, `""`, `"s3:*"`, ours, ""):                                       "Invalid principal",
-		statement(`"Allow"`, `["*","known"]`, `"s3:*"`, ours, ""):                            "Invalid principal",
-		statement(`"Allow"`, `"unknown"`, `"s3:*"`, ours, ""):                                "Invalid principal",
-		statement(`"Allow"`, `{"Service":"x"}`, `"s3:*"`, ours, ""):                          "Invalid principal",
-		statement(`"Allow"`, `"known"`, `"s3:Nothing"`, ours, ""):                            "invalid action",
-		statement(`"Allow"`, `"known"`, `[]`, ours, ""):                                      "invalid action",
-		statement(`"Allow"`, `"known"`, `"s3:*"`, `"arn:aws:s3:::buckets/*"`, ""):            "invalid resource",
-		statement(`"Allow"`, `"known"`, `"s3:*"`, `"arn:aws:s3:::other"`, ""):                "invalid resource",
-		statement(`"Allow"`, `"known"`, `"s3:*"`, `"arn:aws:s3:::bucket/${aws:user}"`, ""):   "invalid resource",
-		statement(`"Allow"`, `"known"`, `"s3:GetObject"`, ours, ""):                          "does not apply",
-		statement(`"Allow"`, `"known"`, `"s3:ListBucket"`, objects, ""):                      "does not apply",
-		statement(`"Deny"`, `"known"`, `"s3:*"`, ours, `,"NotAction":"s3:GetObject"`):        "Unsupported field NotAction",
-		with(`{"Unheard":{"aws:SourceIp":"::1"}}`):                                           "Invalid Condition type : Unheard",
-		with(`{"StringEquals":{"aws:Unheard":"x"}}`):                                         "invalid condition key",
-		with(`{"StringEquals":{"s3:prefix":"x"}}`):                                           "do not apply",
-		with(`{"IpAddress":{"aws:SourceIp":"home"}}`):                                        "Invalid IP",
+		statement(`"allow"`, `"*"`, `"s3:*"`, ours, ""):                                        "Invalid effect",
+		statement(`"Allow"`, `"known"`, `"s3:*"`, ours, `,"Effect":"Deny"`):                    "invalid Json",
+		statement(`"Allow"`, `""`, `"s3:*"`, ours, ""):                                         "Invalid principal",
+		statement(`"Allow"`, `["*","known"]`, `"s3:*"`, ours, ""):                              "Invalid principal",
+		statement(`"Allow"`, `"unknown"`, `"s3:*"`, ours, ""):                                  "Invalid principal",
+		statement(`"Allow"`, `{"Service":"x"}`, `"s3:*"`, ours, ""):                            "Invalid principal",
+		statement(`"Allow"`, `"known"`, `"s3:Nothing"`, ours, ""):                              "invalid action",
+		statement(`"Allow"`, `"known"`, `[]`, ours, ""):                                        "invalid action",
+		statement(`"Allow"`, `"known"`, `"s3:*"`, `"arn:aws:s3:::buckets/*"`, ""):              "invalid resource",
+		statement(`"Allow"`, `"known"`, `"s3:*"`, `"arn:aws:s3:::other"`, ""):                  "invalid resource",
+		statement(`"Allow"`, `"known"`, `"s3:*"`, `"arn:aws:s3:::bucket/${aws:user}"`, ""):     "invalid resource",
+		statement(`"Allow"`, `"known"`, `"s3:GetObject"`, ours, ""):                            "does not apply",
+		statement(`"Allow"`, `"known"`, `"s3:ListBucket"`, objects, ""):                        "does not apply",
+		statement(`"Deny"`, `"known"`, `"s3:*"`, ours, `,"NotAction":"s3:GetObject"`):          "Unsupported field NotAction",
+		with(`{"Unheard":{"aws:SourceIp":"::1"}}`):                                             "Invalid Condition type : Unheard",
+		with(`{"StringEquals":{"aws:Unheard":"x"}}`):                                           "invalid condition key",
+		with(`{"StringEquals":{"s3:prefix":"x"}}`):                                             "do not apply",
+		with(`{"IpAddress":{"aws:SourceIp":"home"}}`):                                          "Invalid IP",
+		with(`{"IpAddress":{"aws:SourceIp":"fe80::1%eth0"}}`):                                  "Invalid IP",
+		with(`{"IpAddress":{"aws:SourceIp":"::ffff:10.0.0.0/90"}}`):                            "Invalid IP",
+		with(`{"IpAddress":{"aws:SourceIp":["::ffff:10.0.0.0/104","::ffff:10.0.0.5","::1"]}}`): "",
+		with(`{"NotIpAddress":{"aws:Referer":"10.0.0.0/8"}}`):                                  "invalid condition key",
+		with(`{"StringNotEquals":{"aws:SourceIp":"10.0.0.0/8"}}`):                              "Invalid IP",
+		with(`{"StringNotEquals":{"aws:SourceIp":"::ffff:10.0.0.5"}}`):                         "Invalid IP",
+		with(`{"StringLike":{"aws:SourceIp":"10.0.0.5"}}`):                                     "",
+		with(`null`):             "is empty",
+		with(`{}`):               "is empty",
+		with(`{"IpAddress":{}}`): "is empty",
 		with(`{"NumericEquals":{"aws:UserAgent":"1"}}`):                                      "not implemented",
 		with(`{"StringEqualsIfExists":{"aws:UserAgent":"1"}}`):                               "not implemented",
 		with(`{"ForAnyValue:StringEquals":{"aws:UserAgent":"1"}}`):                           "not implemented",
@@ -75,7 +85,7 @@ func TestBucketPolicyDecides(t *testing.T) {
 		{"Effect":"Allow","Principal":["one","two"],"Action":["s3:Get*","s3:PutObject"],"Resource":"arn:aws:s3:::bucket/?/*"},
 		{"Effect":"Deny","Principal":{"AWS":"two"},"Action":"s3:*","Resource":"arn:aws:s3:::bucket/a/*.key"},
 		{"Effect":"Allow","Principal":"*","Action":"s3:ListBucket","Resource":"arn:aws:s3:::bucket",
-			"Condition":{"StringLike":{"s3:prefix":["home/*","x"]},"IpAddress":{"aws:SourceIp":["10.0.0.0/8","::1"]}}},
+			"Condition":{"StringLike":{"s3:prefix":["home/*","x"]},"IpAddress":{"aws:SourceIp":["10.0.0.0/8","::1","::ffff:12.0.0.5","::ffff:13.0.0.0/104"]}}},
 		{"Effect":"Deny","Principal":"*","Action":"s3:Delete*","Resource":["arn:aws:s3:::bucket","arn:aws:s3:::bucket/*"],
 			"Condition":{"Bool":{"aws:SecureTransport":"false"}}},
 		{"Effect":"Deny","Principal":"*","Action":"s3:PutObjectAcl","Resource":"arn:aws:s3:::bucket/*","Condition":{"StringNotEquals":{"s3:x-amz-acl":"private"}}}]}`
@@ -102,6 +112,9 @@ func TestBucketPolicyDecides(t *testing.T) {
 		{"", "s3:ListBucket", "bucket", map[string]string{"s3:prefix": "home/x"}, false, false},
 		{"", "s3:ListBucket", "bucket", map[string]string{"aws:sourceip": "10.1.2.3"}, false, false},
 		{"", "s3:ListBucket", "bucket", map[string]string{"s3:prefix": "x", "aws:sourceip": "11.1.2.3"}, false, false},
+		{"", "s3:ListBucket", "bucket", map[string]string{"s3:prefix": "x", "aws:sourceip": "12.0.0.5"}, true, false},
+		{"", "s3:ListBucket", "bucket", map[string]string{"s3:prefix": "x", "aws:sourceip": "12.0.0.6"}, false, false},
+		{"", "s3:ListBucket", "bucket", map[string]string{"s3:prefix": "x", "aws:sourceip": "13.1.2.3"}, true, false},
 		{"one", "s3:DeleteObject", "bucket/a/x", home, false, false},
 		{"one", "s3:DeleteObject", "bucket/a/x", map[string]string{"aws:securetransport": "false"}, false, true},
 		{"one", "s3:PutObjectAcl", "bucket/a/x", nil, false, true},
@@ -356,4 +369,31 @@ func TestWebsite(t *testing.T) {
 	if status, _, _ := get("GET", "/"); status != 404 {
 		t.Errorf("no website any more: %d", status)
 	}
+}
+
+// TestPolicyOfAnotherVersion: one that is kept but does not parse keeps everybody out,
+// and who rules it can remove it.
+func TestPolicyOfAnotherVersion(t *testing.T) {
+	w := newBucket(t, func(c *Config) {
+		c.Access = append(c.Access, AccessKey{ID: "other", Secret: NewSecret(testSecret)})
+	})
+	ix, err := w.g.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := ix.findBucket("bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.keep(policyDocument, []byte(`{"Statement":[]}`))
+	if err := w.g.keepBucket(t.Context(), ix, "bucket", b); err != nil {
+		t.Fatal(err)
+	}
+	remove := call{method: "DELETE", path: "/bucket", query: "policy="}
+	other := *w
+	other.access = "other"
+	other.must(remove, 403)
+	w.must(call{method: "GET", path: "/bucket"}, 403)
+	w.must(remove, 204)
+	w.must(call{method: "GET", path: "/bucket"}, 200)
 }

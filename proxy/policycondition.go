@@ -58,6 +58,9 @@ func (s *policyStatement) parseConditions(raw json.RawMessage) error {
 	if json.Unmarshal(raw, &in) != nil {
 		return malformedPolicy("This policy contains invalid Json")
 	}
+	if len(in) == 0 {
+		return malformedPolicy("Condition is empty")
+	}
 	for _, operator := range slices.Sorted(maps.Keys(in)) {
 		_, bare, qualified := strings.Cut(operator, ":")
 		if !qualified {
@@ -68,9 +71,12 @@ func (s *policyStatement) parseConditions(raw json.RawMessage) error {
 			qualified && !strings.HasPrefix(operator, "ForAllValues:") && !strings.HasPrefix(operator, "ForAnyValue:") {
 			return malformedPolicy("Invalid Condition type : %s", operator)
 		}
+		if len(in[operator]) == 0 {
+			return malformedPolicy("Condition type %s is empty", operator)
+		}
 		for _, key := range slices.Sorted(maps.Keys(in[operator])) {
 			t := policyTest{fact: strings.ToLower(key), values: in[operator][key], not: strings.Contains(bare, "Not")}
-			if err := s.checkCondition(t); err != nil {
+			if err := s.checkCondition(t, strings.HasSuffix(bare, "IpAddress")); err != nil {
 				return err
 			}
 			var ok bool
@@ -83,17 +89,19 @@ func (s *policyStatement) parseConditions(raw json.RawMessage) error {
 	return nil
 }
 
-// checkCondition refuses a test that could never be made.
-func (s *policyStatement) checkCondition(t policyTest) error {
+// checkCondition refuses a test that could never be made. ofNetwork says that its
+// values are networks, as only those for aws:SourceIp can be.
+func (s *policyStatement) checkCondition(t policyTest, ofNetwork bool) error {
 	of, ok := conditionKeys[t.fact]
-	if !ok {
+	if !ok || ofNetwork && t.fact != "aws:sourceip" {
 		return malformedPolicy("Policy has an invalid condition key")
 	}
 	if of != nil && slices.ContainsFunc(s.actions, func(a string) bool { return !strings.ContainsAny(a, "*?") && !slices.Contains(of, a) }) {
 		return malformedPolicy("Conditions do not apply to combination of actions and resources in statement")
 	}
 	for _, v := range t.values {
-		if t.fact == "aws:sourceip" && !isNetwork(v) {
+		network, ok := parseNetwork(v)
+		if t.fact == "aws:sourceip" && (!ok || !ofNetwork && v != network.Addr().String()) { // as text it has to be as policyFacts writes it
 			return malformedPolicy("Invalid IP address in Conditions")
 		}
 		if strings.Contains(v, "${") {
@@ -111,25 +119,25 @@ func (t *policyTest) holds(action string, facts map[string]string) bool {
 	return t.not != (ok && slices.ContainsFunc(t.values, func(v string) bool { return t.same(v, fact) }))
 }
 
-func isNetwork(s string) bool {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return true
+// parseNetwork reads an address, which is a network of one, or a network. Those of
+// IPv4 within IPv6 become IPv4, as the addresses of requests do.
+func parseNetwork(s string) (n netip.Prefix, ok bool) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), a.Zone() == ""
 	}
-	_, err := netip.ParsePrefix(s)
-	return err == nil
+	n, err := netip.ParsePrefix(s)
+	if err == nil && n.Addr().Is4In6() {
+		n = netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)
+	}
+	return n, err == nil && n.IsValid()
 }
 
 // isWithin reports whether an address is the given one, or in that network.
 func isWithin(network, address string) bool {
 	a, err := netip.ParseAddr(address)
-	if err != nil {
-		return false
-	}
-	if p, err := netip.ParsePrefix(network); err == nil {
-		return p.Contains(a)
-	}
-	one, err := netip.ParseAddr(network)
-	return err == nil && one == a
+	n, ok := parseNetwork(network)
+	return err == nil && ok && n.Contains(a)
 }
 
 // policyFacts are what conditions are held against.
