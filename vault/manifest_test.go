@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -315,6 +316,34 @@ func TestManifestExpires(t *testing.T) {
 		defer again.Close()
 		if _, err := again.Recover(context.Background(), "right"); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// hangs is a node that takes requests and answers none.
+type hangs struct{}
+
+func (hangs) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// A node that hangs does not hide the vault from who has a few seconds.
+func TestManifestOfHangingFleet(t *testing.T) {
+	withAnna(t, 3, func(t *testing.T, f *testFleet, c *Client) {
+		config, well := c.c, c.c.Transport
+		config.Transport = func(n Node) http.RoundTripper {
+			if n.ID == f.nodes[0].id {
+				return hangs{}
+			}
+			return well(n)
+		}
+		start := time.Now()
+		if b, err := NewerManifest(context.Background(), config); b != nil || err != nil {
+			t.Errorf("%d bytes, %v", len(b), err)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("it took %v", took)
 		}
 	})
 }

@@ -88,8 +88,10 @@ func FetchManifest(ctx context.Context, node string, roots Roots) ([]byte, error
 	return b, err
 }
 
-// fetchTime bounds the wait for a node's fleet file.
-const fetchTime = 20 * time.Second
+const (
+	fetchTime = 20 * time.Second // bounds the wait for a node's fleet file
+	lateTime  = time.Second      // that of others, once the threshold has shown theirs
+)
 
 // NewerManifest asks the nodes of the manifest for their fleet file, and returns the one
 // with the highest number above it that the pinned roots have signed; nil if there
@@ -110,6 +112,8 @@ func (c *Client) newerManifest(ctx context.Context) ([]byte, error) {
 		file []byte
 		err  error
 	}
+	ctx, enough := context.WithCancel(ctx)
+	defer enough()
 	files := make(chan shown, len(c.nodes))
 	for _, n := range c.nodes {
 		go func() {
@@ -126,7 +130,9 @@ func (c *Client) newerManifest(ctx context.Context) ([]byte, error) {
 			last = fmt.Errorf("node %s: %w", s.node, s.err)
 			continue
 		}
-		answered++
+		if answered++; answered == int(c.manifest.Threshold) { // a node that hangs keeps nobody waiting
+			defer time.AfterFunc(lateTime, enough).Stop()
+		}
 		sm, err := ParseManifest(s.file)
 		if err != nil {
 			continue
