@@ -141,9 +141,7 @@ func (p *Proxy) permitIn(rq *request, bucket, key string, actions ...string) err
 		return nil
 	}
 	raw := b.Documents[policyDocument]
-	if rq.who.anonymous {
-		rq.who.key.ID = b.Owner // whom listings name
-	} else if raw == nil {
+	if !rq.who.anonymous && raw == nil {
 		return nil
 	}
 	var policy bucketPolicy

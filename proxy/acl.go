@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/xml"
 	"net/http"
 	"slices"
@@ -141,7 +142,8 @@ func (p *Proxy) getACL(w http.ResponseWriter, rq *request) error {
 		"public-read":       allUsers + `READ</Permission></Grant>`,
 		"public-read-write": allUsers + `READ</Permission></Grant>` + allUsers + `WRITE</Permission></Grant>`,
 	}[b.acl()]
-	id := `<ID>` + newText(rq.who.key.ID).Escaped + `</ID><DisplayName>` + newText(rq.who.key.ID).Escaped + `</DisplayName>`
+	name := newText(cmp.Or(rq.who.key.ID, "owner")).Escaped // who did not sign is told no access key
+	id := `<ID>` + name + `</ID><DisplayName>` + name + `</DisplayName>`
 	return sendXML(w, `<AccessControlPolicy xmlns="`+xmlNamespace+`"><Owner>`+id+`</Owner><AccessControlList><Grant>`+
 		`<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">`+id+`</Grantee>`+
 		`<Permission>FULL_CONTROL</Permission></Grant>`+public+`</AccessControlList></AccessControlPolicy>`)

@@ -19,7 +19,7 @@ type identity struct {
 	key     AccessKey
 	signing atomic.Pointer[scopeKey] // the last one used: it changes once a day
 
-	anonymous bool // nobody: key has only the ID of the bucket's owner
+	anonymous bool // nobody: key is empty
 }
 
 // scopeKey is the key that signs for a scope.

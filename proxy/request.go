@@ -189,8 +189,8 @@ func (p *Proxy) authorize(rq *request) error {
 	if !rq.who.anonymous && (rq.bucket != "" && !rq.who.mayUse(rq.bucket) || rq.op.write && !rq.who.mayWrite()) {
 		return errAccessDenied
 	}
-	if expected := rq.Header.Get("X-Amz-Expected-Bucket-Owner"); expected != "" && p.identity(expected) == nil {
-		return errAccessDenied // every key is of the one owner
+	if expected := rq.Header.Get("X-Amz-Expected-Bucket-Owner"); expected != "" && (rq.who.anonymous || p.identity(expected) == nil) {
+		return errAccessDenied // every key is of the one owner, and who did not sign learns of none
 	}
 	return nil
 }

@@ -86,7 +86,14 @@ type owner struct {
 	DisplayName string
 }
 
-func ownerOf(id *identity) *owner { return &owner{ID: id.key.ID, DisplayName: id.key.ID} }
+// ownerOf is who owns what id sees; nil, which is left out, for those who did not
+// sign: they are told no access key.
+func ownerOf(id *identity) *owner {
+	if id.anonymous {
+		return nil
+	}
+	return &owner{ID: id.key.ID, DisplayName: id.key.ID}
+}
 
 // writeXML sends v as the whole answer.
 func writeXML(w http.ResponseWriter, status int, v any) error {
