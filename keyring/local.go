@@ -110,10 +110,10 @@ func SaveProfile(dir string, p Profile) error {
 	return nil
 }
 
-// Forget removes the key, the profile and all else that [Save], [RememberPassword]
-// and [Passkeys] wrote into dir, the key first. A credential is not its to remove.
+// Forget removes the key, the profile and all else that [Save], [MakeNext],
+// [RememberPassword] and [Passkeys] wrote into dir, the key first. A credential is not its to remove.
 func Forget(dir string) error {
-	for _, name := range []string{keyFile, checkFile, profileFile} {
+	for _, name := range []string{keyFile, nextKeyFile, checkFile, profileFile} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("forgetting the backup key: %w", err)
 		}

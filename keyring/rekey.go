@@ -56,11 +56,12 @@ func NextKey(dir string) (next, before seal.Key, err error) {
 	return next, before, nil
 }
 
-// MakeNext is the key that comes after before: the one that was made for that, or
-// else a new one, durably.
+// MakeNext is the key that comes after before, the one in force: the one that was made
+// for that, or else a new one, durably. One that was made for another key may have been
+// seen since, and is replaced.
 func MakeNext(dir string, before seal.Key) (seal.Key, error) {
-	next, _, err := NextKey(dir)
-	if !errors.Is(err, fs.ErrNotExist) {
+	next, replaced, err := NextKey(dir)
+	if err == nil && replaced.Equal(before) || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return next, err
 	}
 	next = seal.NewKey()
@@ -83,6 +84,16 @@ func ForgetNext(dir string) error {
 		return fmt.Errorf("removing the next backup key: %w", err)
 	}
 	return nil
+}
+
+// ForgetStale is ForgetNext, unless inForce is the next key or the one before it: then
+// the rekey can go on.
+func ForgetStale(dir string, inForce seal.Key) error {
+	next, before, err := NextKey(dir)
+	if err == nil && (next.Equal(inForce) || before.Equal(inForce)) {
+		return nil
+	}
+	return ForgetNext(dir)
 }
 
 // maxKeyFile bounds a file with a key.

@@ -76,3 +76,42 @@ func TestRekey(t *testing.T) {
 		t.Errorf("one key where there must be two: %v", err)
 	}
 }
+
+// A next key that was made for a key which is not in force any more is not used again.
+func TestStaleNext(t *testing.T) {
+	dir, first, second := t.TempDir(), seal.NewKey(), seal.NewKey()
+	leaked, err := MakeNext(dir, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, inForce := range []seal.Key{first, leaked} {
+		if err := ForgetStale(dir, inForce); err != nil {
+			t.Fatal(err)
+		}
+		if next, _, err := NextKey(dir); err != nil || !next.Equal(leaked) {
+			t.Errorf("a rekey that can go on was forgotten: %v", err)
+		}
+	}
+	next, err := MakeNext(dir, second)
+	if err != nil || next.Equal(leaked) {
+		t.Errorf("made for another key, and used again: %v", err)
+	}
+	if got, before, err := NextKey(dir); err != nil || !got.Equal(next) || !before.Equal(second) {
+		t.Errorf("the new one is not written: %v", err)
+	}
+	if err := ForgetStale(dir, first); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := NextKey(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a stale next key is left: %v", err)
+	}
+	if _, err := MakeNext(dir, first); err != nil {
+		t.Fatal(err)
+	}
+	if err := Forget(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := NextKey(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a machine that forgot its key has the next one: %v", err)
+	}
+}

@@ -76,6 +76,10 @@ func (a *app) recover(cmd *cobra.Command, w *where, m *machine, p *protection, p
 	if err != nil {
 		return err
 	}
+	// A next key from before another machine gave the store its key may have been seen since.
+	if err := keyring.ForgetStale(u.StateDir, key); err != nil {
+		return err
+	}
 	if !known {
 		return a.establish(ctx, b, profile, key, written, u, p)
 	}
