@@ -177,3 +177,88 @@ func TestRestoreStoppedClosesFiles(t *testing.T) {
 		stop()
 	}
 }
+
+// A file that is to be replaced stays until the one in its place is whole: it is
+// there after a Stop, an outage, and where its data is lost; nothing else is.
+func TestRestoreKeepsOldUntilWhole(t *testing.T) {
+	f := newFixture(t)
+	for i := range 10 {
+		f.write(fmt.Sprintf("large%d", i), random(uint64(3000+i), 150<<10))
+	}
+	f.write(strings.Repeat("n", 255), random(3010, 150<<10)) // the longest of names
+	must(t, os.Link(filepath.Join(f.src, "large0"), filepath.Join(f.src, "zlink")))
+	f.settle()
+	f.backup()
+	o := &outage{memory: f.bucket.(*memory)}
+	f.conf.Bucket = o
+	f.reopen()
+	s, err := f.repo.Find(t.Context(), "latest", "")
+	must(t, err)
+	out := t.TempDir()
+	names, err := os.ReadDir(f.src)
+	must(t, err)
+	var temp atomic.Pointer[string]
+	for _, how := range []string{"stopped", "outage", "lost"} {
+		for _, n := range names {
+			must(t, os.RemoveAll(filepath.Join(out, n.Name())))
+			must(t, os.WriteFile(filepath.Join(out, n.Name()), []byte("old"), 0o644))
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		o.left.Store(6)
+		o.broken = func() error {
+			if hidden, _ := filepath.Glob(filepath.Join(out, ".coffer-restore-*")); len(hidden) > 0 {
+				temp.Store(&hidden[0])
+			}
+			switch how {
+			case "stopped":
+				stop()
+				return ctx.Err()
+			case "outage":
+				return fmt.Errorf("no answer: %w", upstream.ErrUnavailable)
+			}
+			return upstream.ErrNotExist
+		}
+		rep, err := f.repo.Restore(ctx, RestoreOptions{Snapshot: s, To: out, Overwrite: OverwriteAlways})
+		stop()
+		if (err == nil) != (how == "lost") || (len(rep.Failed) == 0) == (how == "lost") {
+			t.Errorf("%s: %v, failed %q", how, err, rep.Failed)
+		}
+		old := 0
+		for _, n := range names {
+			got, saved := contents(out, n.Name())[0], contents(f.src, n.Name())[0]
+			if got == "old" {
+				old++
+			} else if got != saved {
+				t.Errorf("%s: %.20s is neither old nor new, but has %d bytes", how, n.Name(), len(got))
+			}
+		}
+		if left, err := os.ReadDir(out); err != nil || len(left) != len(names) || old == 0 {
+			t.Errorf("%s: %d files, want %d, of them %d old, %v", how, len(left), len(names), old, err)
+		}
+	}
+	if temp.Load() == nil {
+		t.Fatal("nothing was written beside what it replaces")
+	}
+	must(t, os.WriteFile(*temp.Load(), []byte("killed"), 0o200)) // the next restore takes it away
+	o.left.Store(1 << 30)
+	f.restore(func(r *RestoreOptions) { r.To, r.Overwrite, r.Verify = out, OverwriteAlways, true })
+	same(t, out, f.src)
+}
+
+// Two restores that write the same file at once do not mix what they write.
+func TestRestoreTwiceAtOnce(t *testing.T) {
+	f := newFixture(t)
+	f.write("large", random(4000, 300<<10))
+	f.settle()
+	s, _ := f.backup()
+	out := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(out, "large"), []byte("old"), 0o644))
+	rep, err := f.repo.Restore(t.Context(), RestoreOptions{Snapshot: s, To: out, Paths: []string{"large", "/large"}, Overwrite: OverwriteAlways})
+	must(t, err)
+	if got := contents(out, "large")[0]; got != "old" && got != contents(f.src, "large")[0] {
+		t.Errorf("large is neither old nor new, but has %d bytes; failed %q", len(got), rep.Failed)
+	}
+	if left, err := os.ReadDir(out); err != nil || len(left) != 1 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}

@@ -228,38 +228,45 @@ func (x *restorer) deleteOthers(d *outDir, entries []tree.Entry) {
 	}
 }
 
-// clear makes room for an entry, as the mode of overwriting wants it. It reports
-// write false if what is there stays, and whether that is the same file; then its
-// metadata is set.
-func (x *restorer) clear(d *outDir, e *tree.Entry) (write, same bool, err error) {
+// decision is what clear makes of an entry and what is there.
+type decision struct {
+	write bool // the entry is written; else what is there stays
+	same  bool // that is the same file; if it stays, it has got its metadata
+	over  bool // it is still there: the file is to be renamed over it when it is whole
+}
+
+// clear makes room for an entry, as the mode of overwriting wants it. What a regular
+// file replaces stays until the file is whole.
+func (x *restorer) clear(d *outDir, e *tree.Entry) (c decision, err error) {
 	if d.fresh {
-		return true, false, nil
+		return decision{write: true}, nil
 	}
 	err = x.dirs.with(d, func(fd int) error {
 		var st unix.Stat_t
 		if err := posix.Stat(fd, e.Name, &st); err != nil {
-			write = errors.Is(err, fs.ErrNotExist)
-			if write {
+			c.write = errors.Is(err, fs.ErrNotExist)
+			if c.write {
 				return nil
 			}
 			return fmt.Errorf("looking at what is there: %w", err)
 		}
 		var old tree.Entry
 		known := posix.Fill(&old, &st)
-		same = known && sameFile(e, &old)
+		c.same = known && sameFile(e, &old)
 		left := unfinished(e, &old)
-		if write = left || x.replaces(fd, e, &old, same); !write {
+		if c.write = left || x.replaces(fd, e, &old, c.same); !c.write {
 			return nil
 		}
 		if !left && !x.identical(fd, e, &old) {
 			x.log.Replaced(join(d.path, e.Name))
 		}
-		if x.o.DryRun {
+		c.over = !left && e.Type == tree.File && old.Type != tree.Dir
+		if x.o.DryRun || c.over {
 			return nil
 		}
 		return posix.Remove(fd, e.Name, x.o.Delete)
 	})
-	return write, same, err
+	return c, err
 }
 
 // sameFile reports whether old is taken for the regular file e.
@@ -321,8 +328,8 @@ func (x *restorer) special(d *outDir, e *tree.Entry) {
 		return
 	}
 	x.others.Add(1)
-	write, _, err := x.clear(d, e)
-	if err == nil && write && !x.o.DryRun {
+	c, err := x.clear(d, e)
+	if err == nil && c.write && !x.o.DryRun {
 		err = x.dirs.with(d, func(fd int) error {
 			if err := posix.Make(fd, e); err != nil {
 				return err

@@ -29,10 +29,12 @@ type outFile struct {
 	left   atomic.Int32 // chunks to come
 	failed atomic.Bool
 	kept   bool // it was there and stays: only verified
+	over   bool // it is written under its tempName, and renamed over what is there
 	mu     sync.Mutex
 	fd     int // -1: not open
 	users  int // of fd
 	made   bool
+	ino    uint64 // of what was made under its tempName
 }
 
 // write puts one chunk in its place. The last one completes the file.
@@ -70,6 +72,12 @@ func (f *outFile) complete(fd int) {
 	if err := apply(fd, f.e); err != nil {
 		f.x.log.Warn(join(f.dir.path, f.e.Name), err)
 	}
+	if f.over {
+		if err := f.x.dirs.with(f.dir, func(dirfd int) error { return f.replace(dirfd) }); err != nil {
+			f.giveUp(fmt.Errorf("replacing what is there: %w", err))
+			return
+		}
+	}
 	f.x.doneFiles.Add(1)
 }
 
@@ -87,11 +95,7 @@ func (f *outFile) acquire() (fd int, err error) {
 		return -1, errGivenUp
 	}
 	if f.fd < 0 {
-		open := posix.Create
-		if f.made {
-			open = posix.Reopen
-		}
-		err = f.x.dirs.with(f.dir, func(dirfd int) (err error) { f.fd, err = open(dirfd, f.e.Name); return err })
+		err = f.x.dirs.with(f.dir, func(dirfd int) (err error) { f.fd, err = f.open(dirfd); return err })
 		if err != nil {
 			f.fd = -1
 			return -1, fmt.Errorf("opening: %w", err)
@@ -101,6 +105,16 @@ func (f *outFile) acquire() (fd int, err error) {
 	}
 	f.users++
 	return f.fd, nil
+}
+
+func (f *outFile) open(dirfd int) (fd int, err error) {
+	switch {
+	case f.over:
+		return f.openTemp(dirfd)
+	case f.made:
+		return posix.Reopen(dirfd, f.e.Name)
+	}
+	return posix.Create(dirfd, f.e.Name)
 }
 
 func (f *outFile) release(last bool) {
@@ -120,12 +134,17 @@ func (f *outFile) close() {
 	}
 }
 
-// abandon closes what a restore that ends early leaves unfinished. Nothing writes
-// any more.
+// abandon closes what a restore that ends early leaves unfinished, and removes what
+// was to replace something. Nothing writes any more.
 func (x *restorer) abandon() {
 	for _, f := range x.batch {
 		f.mu.Lock()
 		f.close()
+		if f.over && f.made && f.left.Load() > 0 && !f.failed.Load() {
+			if err := f.remove(); err != nil {
+				x.log.Warn(join(f.dir.path, f.name()), err)
+			}
+		}
 		f.mu.Unlock()
 	}
 }
@@ -142,9 +161,14 @@ func (f *outFile) giveUp(err error) {
 		f.close()
 	}
 	if f.made {
-		err = errors.Join(err, f.x.dirs.with(f.dir, func(fd int) error { return posix.Remove(fd, f.e.Name, false) }))
+		err = errors.Join(err, f.remove())
 	}
 	f.x.log.Failed(join(f.dir.path, f.e.Name), err)
+}
+
+// remove removes what there is of an unfinished file.
+func (f *outFile) remove() error {
+	return f.x.dirs.with(f.dir, func(fd int) error { return posix.Remove(fd, f.name(), false) })
 }
 
 // fetcher reads packs and gives files their chunks. It serves one goroutine.

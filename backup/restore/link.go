@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -70,12 +71,7 @@ func (x *restorer) link() {
 			continue
 		}
 		err := x.dirs.with(l.f.dir, func(from int) error {
-			return x.dirs.with(l.dir, func(to int) error {
-				if err := posix.Remove(to, l.name, x.o.Delete); err != nil {
-					return err
-				}
-				return unix.Linkat(from, l.f.e.Name, to, l.name, 0)
-			})
+			return x.dirs.with(l.dir, func(to int) error { return x.linkTo(from, l.f.e.Name, to, l.name) })
 		})
 		if err != nil {
 			x.log.Failed(path, fmt.Errorf("linking: %w", err))
@@ -83,4 +79,37 @@ func (x *restorer) link() {
 		}
 		x.doneFiles.Add(1)
 	}
+}
+
+// linkTo makes a name a link to a file, in the place of what has that name.
+func (x *restorer) linkTo(from int, first string, to int, name string) error {
+	var file, old unix.Stat_t
+	if err := posix.Stat(from, first, &file); err != nil {
+		return err
+	}
+	switch err := posix.Stat(to, name, &old); {
+	case err == nil && old.Dev == file.Dev && old.Ino == file.Ino:
+		return nil
+	case err == nil && old.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return relink(from, first, to, name)
+	}
+	if err := posix.Remove(to, name, x.o.Delete); err != nil {
+		return err
+	}
+	return unix.Linkat(from, first, to, name, 0)
+}
+
+// relink replaces what is no directory: it stays if that fails.
+func relink(from int, first string, to int, name string) error {
+	temp := tempName(name)
+	if err := posix.Remove(to, temp, false); err != nil {
+		return err
+	}
+	if err := unix.Linkat(from, first, to, temp, 0); err != nil {
+		return err
+	}
+	if err := unix.Renameat(to, temp, to, name); err != nil {
+		return errors.Join(err, posix.Remove(to, temp, false))
+	}
+	return nil
 }

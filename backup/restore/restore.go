@@ -314,17 +314,18 @@ func (x *restorer) file(ctx context.Context, d *outDir, e *tree.Entry) error {
 	f := &outFile{x: x, dir: d, e: e, fd: -1}
 	x.allFiles.Add(1)
 	x.allBytes.Add(e.Size)
-	write, same, err := x.clear(d, e)
+	c, err := x.clear(d, e)
 	if err != nil {
 		x.log.Failed(path, err)
 		return nil
 	}
-	if !write {
-		if same {
+	if !c.write {
+		if c.same {
 			x.noteFirst(f)
 		}
-		return x.keep(ctx, f, same)
+		return x.keep(ctx, f, c.same)
 	}
+	f.over = c.over
 	spans, err := x.st.Spans(ctx, e)
 	if err != nil {
 		if ctx.Err() != nil {
