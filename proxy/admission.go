@@ -10,6 +10,9 @@ const (
 	// 1.5 MiB. Others wait, and have nothing in memory but their headers.
 	maxRequests = 256
 
+	// maxUnsigned is how many more are, of those that nobody signed.
+	maxUnsigned = 64
+
 	// maxWait is how long one waits before it is told to come back.
 	maxWait = 20 * time.Second
 )
@@ -17,8 +20,16 @@ const (
 // admission bounds the requests that are worked on.
 type admission chan struct{}
 
-// enter waits for a place. Only who has shown a key may wait: nobody else can
-// hold the others up.
+// enter waits for a place for rq. Who did not sign has places apart, so that nobody
+// without a key can hold up those who have shown one.
+func (p *Proxy) enter(rq *request) (leave func(), err error) {
+	if rq.who.anonymous {
+		return p.admitUnsigned.enter(rq.Context())
+	}
+	return p.admit.enter(rq.Context())
+}
+
+// enter waits for a place.
 func (a admission) enter(ctx context.Context) (leave func(), err error) {
 	leave = func() { <-a }
 	select {

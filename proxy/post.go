@@ -49,7 +49,7 @@ func (p *Proxy) postForm(w http.ResponseWriter, rq *request) error {
 	if err != nil {
 		return err
 	}
-	leave, err := p.admit.enter(rq.Context())
+	leave, err := p.enter(rq)
 	if err != nil {
 		return err
 	}

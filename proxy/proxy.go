@@ -119,6 +119,8 @@ type Proxy struct {
 	admit   admission
 	now     func() time.Time
 
+	admitUnsigned admission // for requests that nobody signed
+
 	// life is held for reading by each request, and for writing when the index is
 	// closed under none of them.
 	life sync.RWMutex
@@ -147,7 +149,7 @@ func New(c Config) (*Proxy, error) {
 	p := &Proxy{
 		bucket: c.Bucket, keys: c.Keys, dir: c.StateDir,
 		region: c.Region, domains: c.Domains, public: c.Public, snaps: c.Snapshots, log: c.Log, now: time.Now,
-		opening: make(chan struct{}, 1), admit: make(admission, maxRequests),
+		opening: make(chan struct{}, 1), admit: make(admission, maxRequests), admitUnsigned: make(admission, maxUnsigned),
 	}
 	if p.region == "" {
 		p.region = "us-east-1"

@@ -147,7 +147,7 @@ func (p *Proxy) serve(w http.ResponseWriter, rq *request) error {
 	if rq.pay.kind >= payloadChunks && rq.op.name != "PutObject" && rq.op.name != "UploadPart" {
 		return errInvalidRequest.saying("The value of x-amz-content-sha256 header is invalid.")
 	}
-	leave, err := p.admit.enter(rq.Context())
+	leave, err := p.enter(rq)
 	if err != nil {
 		return err
 	}

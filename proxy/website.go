@@ -164,7 +164,8 @@ func (p *Proxy) serveWebsite(w http.ResponseWriter, rq *request) error {
 	if rq.Method != http.MethodGet && rq.Method != http.MethodHead {
 		return errMethodNotAllowed
 	}
-	leave, err := p.admit.enter(rq.Context())
+	rq.who, rq.query = &identity{anonymous: true}, url.Values{}
+	leave, err := p.enter(rq)
 	if err != nil {
 		return err
 	}
@@ -185,7 +186,6 @@ func (p *Proxy) serveWebsite(w http.ResponseWriter, rq *request) error {
 		return err
 	}
 	p.allowOrigin(w, rq)
-	rq.who, rq.query = &identity{anonymous: true}, url.Values{}
 	key := strings.TrimPrefix(rq.URL.Path, "/")
 	if c.All != nil {
 		return c.All.send(w, rq, key, "")
