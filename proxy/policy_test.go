@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -190,11 +189,7 @@ func TestPolicyBinds(t *testing.T) {
 	}
 	w.policy(policyOf("Deny", "*", "s3:*"), 204)
 	w.must(object, 403)
-	w.g.stop()
-	if err := os.RemoveAll(filepath.Join(w.g.config.StateDir, "index")); err != nil {
-		t.Fatal(err)
-	}
-	w.g.start()
+	w.loseIndex()
 	w.must(object, 403)
 	writer.must(manage, 403)
 	if a := w.must(call{method: "GET", path: "/bucket", query: "policy="}, 200); string(a.body) != policyOf("Deny", "*", "s3:*") {
