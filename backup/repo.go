@@ -61,8 +61,9 @@ func (r *Repo) Restore(ctx context.Context, o RestoreOptions) (Report, error) {
 	if _, err := r.condemn(ctx); err != nil { // then what was stored again is found in its new place
 		r.log.Warn("it is not known what a prune will remove", zap.Error(err))
 	}
-	rep, err := restore.Run(ctx, r.st, restore.Options{Root: &o.Snapshot.root, SetRoot: len(o.Snapshot.Paths) == 1 && r.Place(ctx, o.Snapshot) == o.Snapshot.Paths[0],
-		To: o.To, Paths: o.Paths, Exclude: o.Exclude, Strip: o.Strip, Overwrite: o.Overwrite, Delete: o.Delete,
+	place := r.Place(ctx, o.Snapshot)
+	rep, err := restore.Run(ctx, r.st, restore.Options{Root: &o.Snapshot.root, SetRoot: len(o.Snapshot.Paths) == 1 && place == o.Snapshot.Paths[0],
+		To: o.To, InPlace: o.To == place, Paths: o.Paths, Exclude: o.Exclude, Strip: o.Strip, Overwrite: o.Overwrite, Delete: o.Delete,
 		Verify: o.Verify, DryRun: o.DryRun, Batch: r.spill, Progress: o.Progress})
 	if !o.DryRun {
 		r.metrics.restored.Add(float64(rep.Bytes))

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"coffer/backup/store"
 	"coffer/upstream"
 )
@@ -260,5 +262,57 @@ func TestRestoreTwiceAtOnce(t *testing.T) {
 	}
 	if left, err := os.ReadDir(out); err != nil || len(left) != 1 {
 		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+// A folder that was there keeps its mode, owner and times, unless files go back to
+// where they came from; one that a restore makes is that of the snapshot, also if the
+// restore was interrupted.
+func TestRestoreTargetItself(t *testing.T) {
+	f := newFixture(t)
+	f.fill()
+	must(t, os.Chmod(f.src, 0o751))
+	hourAgo := time.Now().Add(-time.Hour)
+	must(t, os.Chtimes(f.src, hourAgo, hourAgo))
+	s, _ := f.backup()
+	o := &outage{memory: f.bucket.(*memory)}
+	f.conf.Bucket = o
+	f.reopen()
+	o.left.Store(1 << 30)
+	there, made, part, broken := filepath.Join(t.TempDir(), "there"), filepath.Join(t.TempDir(), "made"), filepath.Join(t.TempDir(), "part"), filepath.Join(t.TempDir(), "broken")
+	must(t, os.Mkdir(there, 0))
+	must(t, os.Chmod(there, 0o777))
+	if os.Geteuid() == 0 {
+		must(t, os.Chown(there, 1234, 1234))
+	}
+	restore := func(to string, paths ...string) error {
+		_, err := f.repo.RestoreNew(t.Context(), RestoreOptions{Snapshot: s, To: to, Paths: paths})
+		return err
+	}
+	must(t, restore(there))
+	must(t, restore(made))
+	must(t, restore(part, "dir1"))
+	o.left.Store(1)
+	o.broken = func() error { return fmt.Errorf("no answer: %w", upstream.ErrUnavailable) }
+	if err := restore(broken); err == nil {
+		t.Error("a restore without storage ended well")
+	}
+	o.left.Store(1 << 30)
+	must(t, restore(broken))
+	want := map[string]os.FileMode{there: 0o777, made: 0o751, part: 0o700, broken: 0o751}
+	must(t, os.Chmod(f.src, 0o700))
+	must(t, restore(f.src))
+	want[f.src] = 0o751
+	for dir, mode := range want {
+		info, err := os.Stat(dir)
+		must(t, err)
+		if info.Mode() != mode|os.ModeDir {
+			t.Errorf("%s has mode %v, want %v", filepath.Base(dir), info.Mode(), mode)
+		}
+	}
+	var st unix.Stat_t
+	must(t, unix.Stat(there, &st))
+	if os.Geteuid() == 0 && (st.Uid != 1234 || st.Gid != 1234) || time.Since(time.Unix(st.Mtim.Unix())) > time.Minute {
+		t.Errorf("the folder that was there is %+v", st)
 	}
 }

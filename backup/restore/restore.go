@@ -45,7 +45,8 @@ const (
 // Options say what to restore and where. Root and To are required.
 type Options struct {
 	Root      *tree.Entry // the directory at the top of the snapshot
-	SetRoot   bool        // To is to become that directory, with its owner, mode and times
+	SetRoot   bool        // To, if it is made, is to become that directory, with its owner, mode and times
+	InPlace   bool        // and if it is there, too
 	To        string      // directory, made if absent
 	Paths     []string    // within the snapshot; none: everything
 	Exclude   []string    // gitignore patterns of what to leave out
@@ -65,6 +66,7 @@ type restorer struct {
 	rules *ignore.Rules
 	dirs  *dirPool
 	top   *outDir
+	made  bool // the target is of this restore, or of an interrupted one that it goes on with
 	all   []*outDir
 	first map[linkKey]*outFile // of the names of a file with several: one that has its content
 	links []hardLink
@@ -187,6 +189,8 @@ func (x *restorer) open() error {
 		x.top.fd = fd
 		return nil
 	}
+	_, err := os.Stat(x.o.To)
+	x.made = errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(x.o.To, 0o700); err != nil {
 		return fmt.Errorf("making the target: %w", err)
 	}
@@ -195,13 +199,25 @@ func (x *restorer) open() error {
 		return fmt.Errorf("opening the target %s: %w", x.o.To, err)
 	}
 	x.top.fd = fd
+	if x.made {
+		_ = unix.Fchmod(fd, unfinishedTarget) // a file system without modes does not keep it
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("looking at the target: %w", err)
+	}
+	x.made = st.Mode&0o7777 == unfinishedTarget && int(st.Uid) == os.Geteuid()
 	return nil
 }
+
+// unfinishedTarget is the mode of a target that a restore has made, until its end.
+const unfinishedTarget = 0o1700
 
 // plan walks what is to be restored.
 func (x *restorer) plan(ctx context.Context) error {
 	if len(x.o.Paths) == 0 {
-		if x.o.SetRoot {
+		if x.o.SetRoot && (x.made || x.o.InPlace) {
 			x.top.e = x.o.Root
 		}
 		x.all = append(x.all, x.top)
@@ -426,6 +442,9 @@ func (x *restorer) finishDirs() {
 		if err != nil {
 			x.log.Warn(d.path, err)
 		}
+	}
+	if x.made && x.top.e == nil {
+		_ = unix.Fchmod(x.top.fd, 0o700)
 	}
 }
 
