@@ -304,7 +304,7 @@ func (m *machine) restored(source string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	to := m.t.TempDir()
+	to := filepath.Join(m.t.TempDir(), "out") // a folder that is there keeps its attributes
 	if _, err := r.Restore(m.t.Context(), backup.RestoreOptions{Snapshot: s, To: to, Verify: true}); err != nil {
 		m.t.Fatal(err)
 	}
