@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/xml"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -41,9 +40,11 @@ var versionActions = map[string]string{
 }
 
 // headerActions are what headers of a write ask for beside it.
-var headerActions = map[string]string{
-	"X-Amz-Tagging": "PutObjectTagging", "X-Amz-Object-Lock-Mode": "PutObjectRetention", "X-Amz-Object-Lock-Legal-Hold": "PutObjectLegalHold",
-	"X-Amz-Bypass-Governance-Retention": "BypassGovernanceRetention",
+var headerActions = []struct{ header, action string }{
+	{"X-Amz-Bypass-Governance-Retention", "BypassGovernanceRetention"},
+	{"X-Amz-Object-Lock-Legal-Hold", "PutObjectLegalHold"},
+	{"X-Amz-Object-Lock-Mode", "PutObjectRetention"},
+	{"X-Amz-Tagging", "PutObjectTagging"},
 }
 
 // policyAction is the action of an operation; version is the id that is named.
@@ -122,9 +123,9 @@ func (p *Proxy) permit(rq *request) error {
 // withHeaders is action and those that the headers of a request add to it.
 func withHeaders(h http.Header, action string) []string {
 	actions := []string{action}
-	for _, name := range sortedNames(headerActions) {
-		if h.Get(name) != "" {
-			actions = append(actions, "s3:"+headerActions[name])
+	for _, a := range headerActions {
+		if h.Get(a.header) != "" {
+			actions = append(actions, "s3:"+a.action)
 		}
 	}
 	return actions
@@ -185,18 +186,31 @@ func (p *Proxy) rulesPolicy(id *identity, bucket string, b *bucketRow) bool {
 	return id.mayWrite() && (len(id.key.Buckets) == 0 || slices.Contains(id.key.Buckets, "*"))
 }
 
-func (p *Proxy) getBucketPolicy(w http.ResponseWriter, rq *request) error {
+// document returns one that is kept with the bucket, or the error that there is none.
+func (rq *request) document(name string, none error) ([]byte, error) {
 	b, err := rq.ix.findBucket(rq.bucket)
+	if err != nil {
+		return nil, err
+	}
+	if raw := b.Documents[name]; raw != nil {
+		return raw, nil
+	}
+	return nil, none
+}
+
+// sendDocument answers with it.
+func sendDocument(w http.ResponseWriter, rq *request, name string, none error, contentType string) error {
+	raw, err := rq.document(name, none)
 	if err != nil {
 		return err
 	}
-	raw := b.Documents[policyDocument]
-	if raw == nil {
-		return errNoSuchPolicy
-	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", contentType)
 	_, err = w.Write(raw)
 	return err
+}
+
+func (p *Proxy) getBucketPolicy(w http.ResponseWriter, rq *request) error {
+	return sendDocument(w, rq, policyDocument, errNoSuchPolicy, "application/json")
 }
 
 func (p *Proxy) putBucketPolicy(w http.ResponseWriter, rq *request) error {
@@ -235,13 +249,9 @@ func (p *Proxy) keepDocument(w http.ResponseWriter, rq *request, name string, ra
 }
 
 func (p *Proxy) getPolicyStatus(w http.ResponseWriter, rq *request) error {
-	b, err := rq.ix.findBucket(rq.bucket)
+	raw, err := rq.document(policyDocument, errNoSuchPolicy)
 	if err != nil {
 		return err
-	}
-	raw := b.Documents[policyDocument]
-	if raw == nil {
-		return errNoSuchPolicy
 	}
 	policy, err := parseBucketPolicy(raw, rq.bucket, nil)
 	if err != nil {
@@ -275,21 +285,16 @@ func (b *bucketRow) blocks() accessBlock {
 
 // getAccessBlock says what is so: without the setting "public" nothing is public.
 func (p *Proxy) getAccessBlock(w http.ResponseWriter, rq *request) error {
-	b, err := rq.ix.findBucket(rq.bucket)
-	switch raw := []byte(nil); {
-	case err != nil:
-		return err
-	case !p.public:
-		return sendXML(w, publicAccessBlock)
-	default:
-		if raw = b.Documents[blockDocument]; raw == nil {
-			return &failure{code: "NoSuchPublicAccessBlockConfiguration", status: 404, message: "The public access block configuration was not found"}
-		}
-		w.Header().Set("Content-Type", "application/xml")
-		_, err = io.Copy(w, bytes.NewReader(raw))
+	if p.public {
+		return sendDocument(w, rq, blockDocument, errNoSuchBlock, "application/xml")
+	}
+	if _, err := rq.ix.findBucket(rq.bucket); err != nil {
 		return err
 	}
+	return sendXML(w, publicAccessBlock)
 }
+
+var errNoSuchBlock = &failure{code: "NoSuchPublicAccessBlockConfiguration", status: 404, message: "The public access block configuration was not found"}
 
 // maxAccessBlock is for four flags, in bytes.
 const maxAccessBlock = 4 << 10

@@ -54,20 +54,11 @@ func (p *Proxy) putOwnership(w http.ResponseWriter, rq *request) error {
 	if len(in.Rules) != 1 || !slices.Contains(ownerships, in.Rules[0].Ownership) {
 		return errMalformedXML
 	}
-	return p.setOwnership(w, rq, in.Rules[0].Ownership, http.StatusOK)
+	return p.keepDocument(w, rq, ownershipDocument, []byte(in.Rules[0].Ownership), http.StatusOK)
 }
 
 func (p *Proxy) deleteOwnership(w http.ResponseWriter, rq *request) error {
-	return p.setOwnership(w, rq, "", http.StatusNoContent)
-}
-
-func (p *Proxy) setOwnership(w http.ResponseWriter, rq *request, o string, status int) error {
-	err := p.changeBucket(rq, func(b *bucketRow) error { b.keep(ownershipDocument, []byte(o)); return nil })
-	if err != nil {
-		return err
-	}
-	w.WriteHeader(status)
-	return nil
+	return p.keepDocument(w, rq, ownershipDocument, []byte{}, http.StatusNoContent) // there, and none: not the default
 }
 
 // acl is the public ACL of a bucket, "" if it has none.

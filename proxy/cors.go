@@ -215,19 +215,11 @@ func (p *Proxy) putCORS(w http.ResponseWriter, rq *request) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	if err := p.changeBucket(rq, func(b *bucketRow) error { b.keep(corsDocument, raw); return nil }); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusOK)
-	return nil
+	return p.keepDocument(w, rq, corsDocument, raw, http.StatusOK)
 }
 
 func (p *Proxy) deleteCORS(w http.ResponseWriter, rq *request) error {
-	if err := p.changeBucket(rq, func(b *bucketRow) error { b.keep(corsDocument, nil); return nil }); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return p.keepDocument(w, rq, corsDocument, nil, http.StatusNoContent)
 }
 
 // keep keeps a document with the bucket; nil removes it.

@@ -107,17 +107,7 @@ func (r *websiteRedirect) check() error {
 }
 
 func (p *Proxy) getWebsite(w http.ResponseWriter, rq *request) error {
-	b, err := rq.ix.findBucket(rq.bucket)
-	if err != nil {
-		return err
-	}
-	raw := b.Documents[websiteDocument]
-	if raw == nil {
-		return errNoSuchWebsite
-	}
-	w.Header().Set("Content-Type", "application/xml")
-	_, err = w.Write(raw)
-	return err
+	return sendDocument(w, rq, websiteDocument, errNoSuchWebsite, "application/xml")
 }
 
 func (p *Proxy) putWebsite(w http.ResponseWriter, rq *request) error {
@@ -173,13 +163,9 @@ func (p *Proxy) serveWebsite(w http.ResponseWriter, rq *request) error {
 	if rq.ix, err = p.open(rq.Context()); err != nil {
 		return err
 	}
-	b, err := rq.ix.findBucket(rq.bucket)
+	raw, err := rq.document(websiteDocument, errNoSuchWebsite)
 	if err != nil {
 		return err
-	}
-	raw := b.Documents[websiteDocument]
-	if raw == nil {
-		return errNoSuchWebsite
 	}
 	var c websiteXML
 	if err := parseXML(raw, &c); err != nil {
