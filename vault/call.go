@@ -49,9 +49,9 @@ const (
 	handshakeTime = 10 * time.Second
 )
 
-func pinnedTransport(n Node) http.RoundTripper {
+func transport(c *tls.Config) http.RoundTripper {
 	return &http.Transport{
-		TLSClientConfig:       pinnedTLS(n),
+		TLSClientConfig:       c,
 		DialContext:           (&net.Dialer{Timeout: dialTime}).DialContext,
 		TLSHandshakeTimeout:   handshakeTime,
 		ResponseHeaderTimeout: 30 * time.Second,
@@ -108,7 +108,7 @@ func (n *nodeClient) ask(ctx context.Context, r *Request) (*Answer, *signed, err
 // newNodeClient talks to n over rt, nil: TLS with the node's pin.
 func newNodeClient(n Node, rt http.RoundTripper) *nodeClient {
 	if rt == nil {
-		rt = pinnedTransport(n)
+		rt = transport(pinnedTLS(n))
 	}
 	return &nodeClient{node: n, http: &http.Client{
 		Transport:     rt,

@@ -38,23 +38,29 @@ func selfSigned(t *testing.T) (tls.Certificate, [32]byte) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k}, sha256.Sum256(c.RawSubjectPublicKeyInfo)
 }
 
-// The whole protocol over real TLS: the pin decides, and nothing below 1.3 is spoken.
-func TestOverTLS(t *testing.T) {
+// listeningFleet is one of three nodes that have addresses and certificates.
+func listeningFleet(t *testing.T) (f *testFleet, listeners []net.Listener, certs []tls.Certificate) {
+	t.Helper()
 	certs, pins := make([]tls.Certificate, 3), make([][32]byte, 3)
-	listeners := make([]net.Listener, 3)
 	for i := range certs {
 		certs[i], pins[i] = selfSigned(t)
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		listeners[i] = l
+		listeners = append(listeners, l)
 	}
-	f := newFleet(t, 3, func(m *Manifest) {
+	f = newFleet(t, 3, func(m *Manifest) {
 		for i := range m.Nodes {
 			m.Nodes[i].URL, m.Nodes[i].TLSPin = "https://"+listeners[i].Addr().String(), pins[i]
 		}
 	})
+	return f, listeners, certs
+}
+
+// The whole protocol over real TLS: the pin decides, and nothing below 1.3 is spoken.
+func TestOverTLS(t *testing.T) {
+	f, listeners, certs := listeningFleet(t)
 	defer f.close()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 3)
@@ -84,7 +90,7 @@ func TestOverTLS(t *testing.T) {
 	bad := f.client("anna", network, func(c *ClientConfig) { c.Timeout = time.Second })
 	for _, n := range bad.nodes {
 		n.node.TLSPin[0] ^= 1
-		n.http.Transport, n.line = pinnedTransport(n.node), newLine(n.node)
+		n.http.Transport, n.line = transport(pinnedTLS(n.node)), newLine(n.node)
 	}
 	if _, err := bad.Recover(ctx, "right"); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("with wrong pins: %v, want ErrUnavailable", err)

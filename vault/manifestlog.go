@@ -72,8 +72,7 @@ func follows(before []*Manifest, m *Manifest) error {
 // a node shows says the manifest, so here any will do. It fails with [ErrManifest] and
 // [ErrUnavailable].
 func FetchManifest(ctx context.Context, node string, roots Roots) ([]byte, error) {
-	t := pinnedTransport(Node{}).(*http.Transport)
-	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}
+	t := transport(&tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true})
 	n := newNodeClient(Node{URL: strings.TrimSuffix(node, "/")}, t)
 	defer n.http.CloseIdleConnections()
 	b, err := n.manifest(ctx, fetchTime)

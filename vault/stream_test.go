@@ -358,20 +358,7 @@ func TestStreamToASilentNode(t *testing.T) {
 // Nodes and clients of the release before speak HTTP only: all four pairs work, streams are
 // used where both know them, and a stream that has ended is made anew without an error.
 func TestStreamsBesideHTTP(t *testing.T) {
-	certs, pins, listeners := make([]tls.Certificate, 3), make([][32]byte, 3), make([]net.Listener, 3)
-	for i := range certs {
-		certs[i], pins[i] = selfSigned(t)
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		listeners[i] = l
-	}
-	f := newFleet(t, 3, func(m *Manifest) {
-		for i := range m.Nodes {
-			m.Nodes[i].URL, m.Nodes[i].TLSPin = "https://"+listeners[i].Addr().String(), pins[i]
-		}
-	})
+	f, listeners, certs := listeningFleet(t)
 	defer f.close()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
