@@ -125,10 +125,9 @@ func (r *Repo) backup(ctx context.Context, o *BackupOptions) (*Snapshot, Report,
 }
 
 func (r *Repo) scanOptions(o *BackupOptions, parent *Snapshot) scan.Options {
-	so := scan.Options{Paths: o.Paths, Exclude: o.Exclude, ExcludeFiles: o.ExcludeFiles, ExcludeCaches: o.ExcludeCaches,
-		ExcludeLarger: o.ExcludeLarger, ExcludeDir: r.st.CacheFile(), OneFileSystem: o.OneFileSystem, NoCompress: o.NoCompress,
-		Rescan: o.Rescan, DryRun: o.DryRun, Trees: r.st.CacheFile("trees", o.key()),
-		Journal: r.st.CacheFile("journal-" + o.key()), Log: r.log, Progress: o.Progress}
+	so := o.chooses()
+	so.ExcludeDir, so.Trees, so.Journal = r.st.CacheFile(), r.st.CacheFile("trees", o.key()), r.st.CacheFile("journal-"+o.key())
+	so.NoCompress, so.Rescan, so.DryRun, so.Log, so.Progress = o.NoCompress, o.Rescan, o.DryRun, r.log, o.Progress
 	if parent != nil {
 		so.Parent = &parent.root
 	}

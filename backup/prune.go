@@ -332,13 +332,18 @@ func (p *pruner) eachRecord(ctx context.Context, fn func(number int, rec *pack.R
 
 // oldHeads removes heads that newer ones of the same writer follow: a list says it.
 func (p *pruner) oldHeads(ctx context.Context) error {
+	type numbered struct {
+		name   string
+		writer pack.Name
+		seq    uint64
+	}
 	newest := make(map[pack.Name]uint64)
-	var old []upstream.Info
+	var old []numbered
 	err := p.r.bucket.List(ctx, store.HeadDir, "", func(i upstream.Info) error {
 		if w, seq, err := parseHeadName(i.Name); err == nil {
 			newest[w] = max(newest[w], seq)
 			if p.started.Sub(i.ModTime) > p.o.Grace {
-				old = append(old, i)
+				old = append(old, numbered{i.Name, w, seq})
 			}
 		}
 		return nil
@@ -347,9 +352,9 @@ func (p *pruner) oldHeads(ctx context.Context) error {
 		return fmt.Errorf("listing %s: %w", store.HeadDir, err)
 	}
 	var names []string
-	for _, i := range old {
-		if w, seq, err := parseHeadName(i.Name); err == nil && seq+1 < newest[w] {
-			names = append(names, i.Name)
+	for _, h := range old {
+		if h.seq+1 < newest[h.writer] {
+			names = append(names, h.name)
 		}
 	}
 	return p.r.deleteAll(ctx, names)

@@ -146,6 +146,17 @@ func openBelow(tb testing.TB, dir string) (names []string) {
 	return names
 }
 
+// interruptible puts storage that can fail under the repository, and gives the last snapshot.
+func (f *fixture) interruptible() (*outage, *Snapshot) {
+	f.tb.Helper()
+	o := &outage{memory: f.bucket.(*memory)}
+	f.conf.Bucket = o
+	f.reopen()
+	s, err := f.repo.Find(f.tb.Context(), "latest", "")
+	must(f.tb, err)
+	return o, s
+}
+
 // A restore that is stopped, or that storage fails, leaves no file open.
 func TestRestoreStoppedClosesFiles(t *testing.T) {
 	f := newFixture(t)
@@ -153,11 +164,7 @@ func TestRestoreStoppedClosesFiles(t *testing.T) {
 		f.write(fmt.Sprintf("large%d", i), random(uint64(2000+i), 150<<10))
 	}
 	f.backup()
-	o := &outage{memory: f.bucket.(*memory)}
-	f.conf.Bucket = o
-	f.reopen()
-	s, err := f.repo.Find(t.Context(), "latest", "")
-	must(t, err)
+	o, s := f.interruptible()
 	for _, stopped := range []bool{true, false} {
 		ctx, stop := context.WithCancel(t.Context())
 		o.left.Store(6)
@@ -191,11 +198,7 @@ func TestRestoreKeepsOldUntilWhole(t *testing.T) {
 	must(t, os.Link(filepath.Join(f.src, "large0"), filepath.Join(f.src, "zlink")))
 	f.settle()
 	f.backup()
-	o := &outage{memory: f.bucket.(*memory)}
-	f.conf.Bucket = o
-	f.reopen()
-	s, err := f.repo.Find(t.Context(), "latest", "")
-	must(t, err)
+	o, s := f.interruptible()
 	out := t.TempDir()
 	names, err := os.ReadDir(f.src)
 	must(t, err)

@@ -298,17 +298,17 @@ func (x *restorer) identical(dirfd int, e, old *tree.Entry) bool {
 	return e.Major == old.Major && e.Minor == old.Minor
 }
 
+// stays reports whether old stays, whatever e is, by the mode of overwriting.
+func (x *restorer) stays(e, old *tree.Entry) bool {
+	return x.o.Overwrite == OverwriteNever || x.o.Overwrite == OverwriteOlder && !older(old, e)
+}
+
 // replaces decides whether e takes the place of old, which may be the same file.
 func (x *restorer) replaces(dirfd int, e, old *tree.Entry, same bool) bool {
-	switch x.o.Overwrite {
-	case OverwriteNever:
+	switch {
+	case x.stays(e, old):
 		return false
-	case OverwriteAlways:
-		return true
-	case OverwriteOlder:
-		return older(old, e)
-	}
-	if !same {
+	case x.o.Overwrite != OverwriteChanged, !same:
 		return true
 	}
 	if fd, err := posix.OpenFile(dirfd, e.Name); err == nil && !x.o.DryRun {

@@ -43,12 +43,7 @@ func (x *restorer) further(ctx context.Context, first *outFile, d *outDir, e *tr
 			}
 			same = posix.Fill(&old, &st) && sameFile(e, &old)
 			left := unfinished(e, &old)
-			switch x.o.Overwrite {
-			case OverwriteNever:
-				keep = !left
-			case OverwriteOlder:
-				keep = !left && !older(&old, e)
-			}
+			keep = !left && x.stays(e, &old)
 			if !keep && !left && !same {
 				x.log.Replaced(join(d.path, e.Name))
 			}
