@@ -130,7 +130,7 @@ func (p *patient) passkeys(ctx context.Context, u *config.User, ring *keyring.Ri
 	if err != nil {
 		return // said above
 	}
-	all, err := keyring.Passkeys{Dir: u.StateDir, Profile: ring.Profile(), In: keyring.Objects{In: b}}.List(ctx)
+	all, err := passkeysIn(b, u.StateDir, ring.Profile()).List(ctx)
 	switch {
 	case err != nil:
 		p.fail("passkeys", err, "")

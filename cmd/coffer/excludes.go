@@ -48,9 +48,9 @@ func (a *app) sourceExcludes(ctx context.Context, name string, add, remove []str
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(u.Sources, func(s config.Source) bool { return s.Name == name })
-	if i < 0 {
-		return noSource(name)
+	i, err := sourceNamed(u, name)
+	if err != nil {
+		return err
 	}
 	s := u.Sources[i]
 	for _, p := range remove {
@@ -67,12 +67,9 @@ func (a *app) sourceExcludes(ctx context.Context, name string, add, remove []str
 	}
 	answer := excluded{Source: name, Exclude: append([]string{}, s.Exclude...)}
 	if preview {
-		l, err := backup.Look(ctx, backupOptions(u, s))
+		l, err := look(ctx, u, s)
 		if err != nil {
 			return err
-		}
-		if l.Partial {
-			return ctx.Err()
 		}
 		answer.Preview = &l
 	} else if len(add)+len(remove) > 0 {
@@ -122,7 +119,20 @@ func (a *app) printLeftOut(l backup.LeftOut) error {
 	return err
 }
 
-// noSource is the error that a source is not in the configuration.
-func noSource(name string) error {
-	return hint(usagef("there is no source %q", name), `"coffer source list" lists them`)
+// look says what a backup of the source would leave out, all of it.
+func look(ctx context.Context, u *config.User, s config.Source) (backup.LeftOut, error) {
+	l, err := backup.Look(ctx, backupOptions(u, s))
+	if err == nil && l.Partial {
+		err = ctx.Err()
+	}
+	return l, err
+}
+
+// sourceNamed gives the place of a source in the configuration.
+func sourceNamed(u *config.User, name string) (int, error) {
+	i := slices.IndexFunc(u.Sources, func(s config.Source) bool { return s.Name == name })
+	if i < 0 {
+		return i, hint(usagef("there is no source %q", name), `"coffer source list" lists them`)
+	}
+	return i, nil
 }

@@ -160,11 +160,10 @@ func (a *app) configReload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case now.Error != "":
-	case a.json:
+	if now.Error == "" && a.json {
 		return a.printJSON(now)
-	default:
+	}
+	if now.Error == "" {
 		a.say("The daemon has taken it over.")
 	}
 	return a.reloaded(now)

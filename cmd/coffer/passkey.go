@@ -48,20 +48,27 @@ func (a *app) passkeyCommand() *cobra.Command {
 }
 
 // passkeys are those of this machine's store.
-func (a *app) passkeys(ctx context.Context) (keyring.Passkeys, error) {
+func (a *app) passkeys(ctx context.Context) (k keyring.Passkeys, all []keyring.Passkey, err error) {
 	u, err := a.load()
 	if err != nil {
-		return keyring.Passkeys{}, err
+		return k, nil, err
 	}
 	ring, err := keyring.Load(u.StateDir)
 	if err != nil {
-		return keyring.Passkeys{}, err
+		return k, nil, err
 	}
 	b, err := a.openStore(ctx, u)
 	if err != nil {
-		return keyring.Passkeys{}, err
+		return k, nil, err
 	}
-	return keyring.Passkeys{Dir: u.StateDir, Profile: ring.Profile(), In: keyring.Objects{In: b}}, nil
+	k = passkeysIn(b, u.StateDir, ring.Profile())
+	all, err = k.List(ctx)
+	return k, all, err
+}
+
+// passkeysIn are those of a store, and their copies on this machine.
+func passkeysIn(b upstream.Bucket, stateDir string, p keyring.Profile) keyring.Passkeys {
+	return keyring.Passkeys{Dir: stateDir, Profile: p, In: keyring.Objects{In: b}}
 }
 
 func showPasskeys(all []keyring.Passkey) []passkeyShown {
@@ -73,11 +80,7 @@ func showPasskeys(all []keyring.Passkey) []passkeyShown {
 }
 
 func (a *app) passkeyList(ctx context.Context) error {
-	k, err := a.passkeys(ctx)
-	if err != nil {
-		return err
-	}
-	all, err := k.List(ctx)
+	_, all, err := a.passkeys(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,11 +98,7 @@ func (a *app) passkeyList(ctx context.Context) error {
 }
 
 func (a *app) passkeyRemove(ctx context.Context, id string) error {
-	k, err := a.passkeys(ctx)
-	if err != nil {
-		return err
-	}
-	all, err := k.List(ctx)
+	k, all, err := a.passkeys(ctx)
 	if err != nil {
 		return err
 	}
@@ -127,7 +126,7 @@ func passkeysHere(stateDir string, p keyring.Profile) ([]passkeyShown, error) {
 // recoverByPasskey sets this machine up without the key: the page of the daemon
 // gets it from the passkey.
 func (a *app) recoverByPasskey(ctx context.Context, b upstream.Bucket, p keyring.Profile, written, u *config.User, known bool) error {
-	all, err := keyring.Passkeys{Dir: u.StateDir, Profile: p, In: keyring.Objects{In: b}}.List(ctx)
+	all, err := passkeysIn(b, u.StateDir, p).List(ctx)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coffer/backup"
 	"coffer/internal/config"
 )
 
@@ -60,10 +59,7 @@ func (a *app) sourceAdd(ctx context.Context, arg string, s config.Source, previe
 		return hint(fmt.Errorf("there is a source %q already", s.Name), `"coffer source list" lists them`)
 	}
 	if preview {
-		l, err := backup.Look(ctx, backupOptions(u, s))
-		if err == nil {
-			err = ctx.Err()
-		}
+		l, err := look(ctx, u, s)
 		switch {
 		case err != nil:
 			return err
@@ -103,9 +99,9 @@ func (a *app) sourceRemove(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(u.Sources, func(s config.Source) bool { return s.Name == name })
-	if i < 0 {
-		return noSource(name)
+	i, err := sourceNamed(u, name)
+	if err != nil {
+		return err
 	}
 	if err := config.Remove(a.configFile, "source", i); err != nil {
 		return err
